@@ -1,0 +1,1 @@
+complete --command metavqa --no-files --arguments "(env _METAVQA_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) metavqa)" --condition "env _METAVQA_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) metavqa"

@@ -1,0 +1,106 @@
+"""How answered questions and judged images are printed."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from metavqa_cli.cli import console
+from metavqa_cli.cli.console import Format
+from metavqa_cli.schema.errors import JobError, MetaVQAError
+
+if TYPE_CHECKING:
+    from metavqa_cli.engine.ask import Answer
+    from metavqa_cli.engine.classifier import Judgement
+
+SHOWN = 5  # ranked answers a person sees for each image
+COLUMNS = ("image", "answer", "probability", "ranked", "zero-shot CLIP")
+
+
+class Printer:
+    """Prints the answers of one command: as they come where that is readable, at the end where it is one document."""
+
+    def __init__(self, format: Format, many: bool) -> None:
+        self.format, self.many = format, many
+        self.at_once = not many or format in ("human", "jsonl") or (format == "auto" and console.is_terminal("stdout"))
+        self.answers: list[Answer] = []
+
+    def show(self, answer: "Answer") -> None:
+        """Print one answer, or keep it for the end."""
+        for warning in answer.warnings:
+            console.warn(warning)
+        self._narrate(answer)
+        if not self.at_once:
+            self.answers.append(answer)
+        elif self.format in ("json", "jsonl"):
+            console.emit(as_record(answer), self.format)
+        else:
+            console.emit(rows(answer.judgements), self.format, COLUMNS)
+        sys.stdout.flush()  # whoever types questions into a pipe waits for each answer
+
+    def close(self) -> None:
+        """Print what was kept."""
+        if self.at_once:
+            return
+        if self.format == "json":
+            console.emit([as_record(answer) for answer in self.answers], self.format)
+        else:
+            table = [{"question": answer.classifier.question, **row}
+                     for answer in self.answers for row in rows(answer.judgements)]  # fmt: skip
+            console.emit(table, self.format, ("question", *COLUMNS))
+
+    def _narrate(self, answer: "Answer") -> None:
+        if self.format in ("json", "jsonl"):
+            return
+        made = answer.classifier
+        times = ", ".join(f"{phase} {ms:.0f} ms" for phase, ms in answer.milliseconds.items())
+        console.narrate(f"{made.question}  [{made.template}]  gamma {made.gamma:g}, {times}")
+        if answer.nearest:
+            near = "; ".join(f"{n.question} ({n.similarity:.2f})" for n in answer.nearest)
+            console.narrate(f"nearest training questions: {near}")
+
+
+def as_record(answer: "Answer") -> dict[str, Any]:
+    """The answer as stable JSON keys."""
+    from metavqa_cli.engine.classifier import as_record as judgement_record
+
+    made = answer.classifier
+    return {
+        "question": made.question, "template": made.template, "gamma": made.gamma, "seed": made.seed,
+        "sampler": made.sampler, "runs": made.runs, "answers": list(made.answers),
+        "milliseconds": answer.milliseconds, "warnings": answer.warnings,
+        "nearest": [{"question": n.question, "similarity": round(n.similarity, 4)} for n in answer.nearest],
+        "images": [judgement_record(judgement) for judgement in answer.judgements],
+    }  # fmt: skip
+
+
+def print_judgements(judgements: "Sequence[Judgement]", format: Format) -> None:
+    """Images with their ranked answers."""
+    from metavqa_cli.engine.classifier import as_record as judgement_record
+
+    if format in ("json", "jsonl"):
+        console.emit([judgement_record(judgement) for judgement in judgements], format)
+    else:
+        console.emit(rows(judgements), format, COLUMNS)
+
+
+def rows(judgements: "Sequence[Judgement]") -> list[dict[str, str]]:
+    """What a person sees of each image."""
+    return [
+        {"image": judgement.image, "answer": judgement.ranked[0][0], "probability": f"{judgement.ranked[0][1]:.3f}",
+         "ranked": ranked(judgement.ranked), "zero-shot CLIP": ranked(judgement.clip[:2])}
+        for judgement in judgements
+    ]  # fmt: skip
+
+
+def ranked(pairs: Sequence[tuple[str, float]]) -> str:
+    """The first few answers with their probabilities."""
+    return ", ".join(f"{answer} {probability:.2f}" for answer, probability in pairs[:SHOWN])
+
+
+def raise_for(errors: Sequence[MetaVQAError], anything_done: bool) -> None:
+    """After the good ones were judged: every bad one in a sentence, and exit code 1 (their own if none was good)."""
+    for error in errors[:-1]:
+        console.fail(str(error))
+    if errors:
+        alone = not anything_done and len({type(error) for error in errors}) == 1
+        raise errors[-1] if alone else JobError(str(errors[-1]))

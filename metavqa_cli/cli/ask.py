@@ -1,0 +1,260 @@
+"""`metavqa ask`, `generate` and `predict`: classifiers from typed questions."""
+
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metavqa_cli.cli import console
+from metavqa_cli.cli.answers import Printer, print_judgements, raise_for
+from metavqa_cli.cli.options import (
+    ConfigOption,
+    ForceOption,
+    FormatOption,
+    JsonOption,
+    PresetOption,
+    SetOption,
+    chosen_format,
+    complete_run,
+    resolve_config,
+    workspace,
+)
+from metavqa_cli.cli.session import ClipOption, DatasetOption, DeviceOption, open_session, own_config
+from metavqa_cli.schema.errors import BusyError, MetaVQAError, MissingError, UsageError
+from metavqa_cli.store import runs
+from metavqa_cli.store.runs import Run
+
+if TYPE_CHECKING:
+    from metavqa_cli.engine.ask import Answer, Asker
+    from metavqa_cli.engine.classifier import Classifier
+    from metavqa_cli.engine.judging import Loaded
+    from metavqa_cli.engine.request import Request
+
+STDIN = "-"
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", metavar="RUN", autocompletion=complete_run, help="HyperLDM run; the newest if not given."),
+]
+AnswersOption = Annotated[
+    str | None, typer.Option("--answers", help="Comma-separated answers; from similar training questions if not given.")
+]
+TemplateOption = Annotated[str | None, typer.Option("--template", help="Statement with {} for the answer.")]
+GammaOption = Annotated[float | None, typer.Option("--gamma", help="Guidance scale; the run's own if not given.")]
+SamplesOption = Annotated[int, typer.Option("--samples", min=1, max=10_000, help="Latents whose mean is decoded.")]
+SampleSeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampled latents.")]
+ImagesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="IMAGE...", help="Image files, folders or patterns.")
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Judge at most so many images.")]
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="A question about images, or - to read questions from stdin.")],
+    images: ImagesArgument = None,
+    answers: AnswersOption = None,
+    template: TemplateOption = None,
+    gamma: GammaOption = None,
+    samples: SamplesOption = 1,
+    seed: SampleSeedOption = 0,
+    limit: LimitOption = None,
+    sheet: Annotated[Path | None, typer.Option("--sheet", help="Also draw images and answers to this PNG file.")] = None,
+    model: ModelOption = None,
+    dataset: DatasetOption = None,
+    clip: ClipOption = None,
+    device: DeviceOption = None,
+    preset: PresetOption = "tiny",
+    config: ConfigOption = None,
+    set: SetOption = None,
+    format: FormatOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Generate a classifier for a question and judge images with it. No labelled image is needed."""
+    request = _request(question, answers, template, gamma, samples, seed, many=question == STDIN)
+    if not images:
+        raise UsageError("no image to judge; name files, folders or patterns after the question")
+    _check_sheet(sheet, question)
+    asker = _open_asker(preset, config, set, dataset, clip, device, model)
+    from metavqa_cli.engine.judging import load_images
+
+    loaded = load_images(asker.encoder, images, limit)
+    if not loaded.names:
+        raise_for(loaded.errors, False)
+    printer = Printer(chosen_format(format, json), many=question == STDIN)
+    if question == STDIN:
+        errors = _ask_each(asker, request, loaded, printer)
+    else:
+        errors = []
+        answer = asker.ask(request, loaded.names, loaded.x)
+        printer.show(answer)
+        _draw(sheet, answer)
+    printer.close()
+    raise_for([*errors, *loaded.errors], True)
+
+
+def _ask_each(asker: "Asker", request: "Request", loaded: "Loaded", printer: Printer) -> list[MetaVQAError]:
+    """Answer every line of stdin that is not blank; a question that cannot be answered does not stop the others."""
+    errors: list[MetaVQAError] = []
+    number = 0
+    for number, text in enumerate(_lines(), 1):
+        try:
+            printer.show(asker.ask(replace(request, question=text), loaded.names, loaded.x))
+        except MetaVQAError as error:
+            errors.append(type(error)(f"question {number}: {error}"))
+    if not number:
+        raise UsageError("there is no question on stdin; write one a line, or name one in place of -")
+    return errors
+
+
+def _lines() -> Iterator[str]:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    return (line.strip() for line in sys.stdin if line.strip())
+
+
+def _check_sheet(sheet: Path | None, question: str) -> None:
+    if sheet is not None and question == STDIN:
+        raise UsageError("--sheet draws the answer to one question; name it in place of -")
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise UsageError(f"--sheet writes a PNG file, not {sheet.name!r}; give it a name that ends in .png")
+
+
+def _draw(sheet: Path | None, answer: "Answer") -> None:
+    if sheet is None:
+        return
+    from metavqa_cli.engine.sheet import write_sheet
+
+    write_sheet(sheet, answer.classifier.question, answer.judgements)
+    console.narrate(f"drawn to {sheet}")
+
+
+def generate(
+    question: Annotated[str, typer.Argument(help="A question about images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.safetensors).")],
+    answers: AnswersOption = None,
+    template: TemplateOption = None,
+    gamma: GammaOption = None,
+    samples: SamplesOption = 1,
+    seed: SampleSeedOption = 0,
+    model: ModelOption = None,
+    dataset: DatasetOption = None,
+    clip: ClipOption = None,
+    device: DeviceOption = None,
+    preset: PresetOption = "tiny",
+    config: ConfigOption = None,
+    set: SetOption = None,
+    force: ForceOption = False,
+    format: FormatOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Generate a classifier for a question and keep it as one self-describing file."""
+    request = _request(question, answers, template, gamma, samples, seed)
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder; name a file in it with --output")
+    if output.exists() and not force:
+        raise BusyError(f"{output} exists; choose another --output, or replace it with --force")
+    asker = _open_asker(preset, config, set, dataset, clip, device, model)
+    from metavqa_cli.engine.classifier import save_classifier
+
+    answer = asker.ask(request)
+    save_classifier(answer.classifier, output)
+    for warning in answer.warnings:
+        console.warn(warning)
+    made = answer.classifier
+    record = {
+        "file": str(output), "bytes": output.stat().st_size, "question": made.question, "answers": list(made.answers),
+        "template": made.template, "gamma": made.gamma, "seed": made.seed, "weights": made.layout.size,
+        "runs": made.runs,
+    }  # fmt: skip
+    console.emit(record, chosen_format(format, json))
+
+
+def predict(
+    classifier: Annotated[Path, typer.Argument(help="A file that `metavqa generate` wrote.")],
+    images: ImagesArgument = None,
+    limit: LimitOption = None,
+    clip: ClipOption = None,
+    device: DeviceOption = None,
+    preset: PresetOption = "tiny",
+    config: ConfigOption = None,
+    set: SetOption = None,
+    format: FormatOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Judge images with a classifier file. Needs only the file and its CLIP model."""
+    if not images:
+        raise UsageError("no image to judge; name files, folders or patterns after the classifier")
+    from metavqa_cli.engine.classifier import check_encoder, judge, load_classifier
+    from metavqa_cli.engine.judging import load_images
+
+    made = load_classifier(classifier)
+    own = {"clip": {"model": clip or _clip_of(classifier, made)}}
+    session = open_session(preset, config, set, {"clip.model": clip, "runtime.device": device}, own=own)
+    check_encoder(made.encoder, session.encoder, f"the classifier {classifier}")
+    loaded = load_images(session.encoder, images, limit)
+    if loaded.names:
+        judgements = judge(made, session.encoder, loaded.names, loaded.x)
+        print_judgements(judgements, chosen_format(format, json))
+    raise_for(loaded.errors, bool(loaded.names))
+
+
+def _clip_of(path: Path, made: "Classifier") -> str:
+    """The name of the CLIP model that the classifier was made with. ``UsageError`` when only its owner knows where."""
+    name = str(made.encoder["model"])
+    if name == "local-dir":
+        raise UsageError(f"{path} was made with a CLIP model from a folder; name it with --clip local-dir:FOLDER")
+    return name
+
+
+def _open_asker(preset: str, config: Path | None, sets: list[str] | None, dataset: str | None,
+                clip: str | None, device: str | None, model: str | None) -> "Asker":  # fmt: skip
+    """The chosen HyperLDM, loaded, in its own configuration and with its own CLIP model unless told otherwise."""
+    if model is None:
+        resolved = resolve_config(preset, config, sets, {"dataset.name": dataset})
+        told = resolved.origins["dataset.name"] != "default"
+        run = _newest(resolved.config.dataset.name if told else None)
+    else:
+        run = _named(model, dataset)
+    session = open_session(preset, config, sets, {"clip.model": clip, "runtime.device": device}, own=own_config(run))
+    from metavqa_cli.engine.ask import Asker
+
+    return Asker(session, run)
+
+
+def _named(model: str, dataset: str | None) -> Run:
+    run = runs.get(workspace(), model)
+    made_from = run.manifest()["dataset"]["name"]
+    if run.kind != "ldm":
+        raise UsageError(f"run {run.id} is of kind {run.kind}, not ldm; `metavqa runs ls` lists all runs")
+    if dataset not in (None, made_from):
+        raise UsageError(f"run {run.id} was made from the dataset {made_from!r}, not {dataset!r}; leave --dataset out")
+    return run
+
+
+def _newest(dataset: str | None) -> Run:
+    """The newest finished HyperLDM, on ``dataset`` if given. ``MissingError`` says how to train one."""
+    run = runs.newest(workspace(), "ldm", match=lambda run: dataset in (None, run.manifest()["dataset"]["name"]))
+    if run is None:
+        where = f"in {workspace().root}" if dataset is None else f"for the dataset {dataset!r}"
+        way_out = "train one with `metavqa train ldm --with-parents`, or run `metavqa quickstart`"
+        raise MissingError(f"there is no finished HyperLDM {where}; {way_out}")
+    return run
+
+
+def _request(question: str, answers: str | None, template: str | None, gamma: float | None, samples: int,
+             seed: int, many: bool = False) -> "Request":  # fmt: skip
+    """The request, checked before anything heavy is loaded; of ``many``, the questions are checked when they come."""
+    from metavqa_cli.engine.request import Request, check_answers, check_gamma, check_question
+    from metavqa_cli.tasks.prompts import check_template
+
+    return Request(
+        question=question if many else check_question(question),
+        answers=None if answers is None else check_answers(answers.split(",")),
+        template=None if template is None else check_template(template),
+        gamma=None if gamma is None else check_gamma(gamma),
+        samples=samples,
+        seed=seed,
+    )

@@ -1,0 +1,221 @@
+"""The only printer: data on stdout, narration and progress on stderr, nothing that could steer the terminal.
+
+Rich is imported when a table or a bar is drawn, not before.
+"""
+
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from metavqa_cli.schema.events import Event
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Format = Literal["auto", "human", "json", "jsonl", "csv"]
+Color = Literal["auto", "always", "never"]
+Stream = Literal["stdout", "stderr"]
+Row = Mapping[str, Any]
+UNLIMITED_WIDTH = 100_000
+
+# C0, DEL, C1, line and paragraph separators, and the marks that reorder text: all but newline and tab.
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+ASCII = str.maketrans({
+    "…": "...", "→": "->", "±": "+-", "γ": "gamma", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "·": "-",
+    "█": "#", "━": "-", "“": '"', "”": '"', "•": "*", "✓": "ok", "✗": "x",
+})  # fmt: skip
+
+
+@dataclass
+class Style:
+    """How this process prints; set once from the global options."""
+
+    color: Color = "auto"
+    ascii: bool = False
+    quiet: bool = False
+    debug: bool = False
+
+
+style = Style()
+
+
+def configure(color: Color = "auto", ascii: bool = False, quiet: bool = False, debug: bool = False) -> None:
+    """Set how this process prints; without arguments, back to the defaults."""
+    style.color, style.ascii, style.quiet, style.debug = color, ascii, quiet, debug
+
+
+def neutral(text: str, *, one_line: bool = False) -> str:
+    """``text`` with control and reordering characters made visible as escapes; newlines and tabs too in a cell."""
+    safe = UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    if one_line:
+        safe = safe.replace("\n", "\\n").replace("\t", "\\t")
+    return safe.translate(ASCII).encode("ascii", "backslashreplace").decode() if style.ascii else safe
+
+
+def out(text: str = "") -> None:
+    """Print one line of data on stdout."""
+    print(neutral(text))
+
+
+def narrate(text: str) -> None:
+    """Print one line for the person watching, on stderr; nothing when quiet."""
+    if not style.quiet:
+        err(text)
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr, also when quiet."""
+    err(f"warning: {text}", "yellow")
+
+
+def fail(text: str, error: BaseException | None = None) -> None:
+    """Print the sentence of an error on stderr; with ``--debug`` its traceback first."""
+    if error is not None and style.debug:
+        import traceback
+
+        err("".join(traceback.format_exception(error)).rstrip())
+    err(f"error: {text}", "bold red")
+
+
+def err(text: str, lead_style: str = "") -> None:
+    """Print one line on stderr, above any progress bar; the part up to the first colon in ``lead_style``."""
+    if not is_terminal("stderr") and not wants_color("stderr"):
+        print(neutral(text), file=sys.stderr, flush=True)
+        return
+    from rich.text import Text
+
+    line = Text(neutral(text))
+    if lead_style:
+        line.stylize(lead_style, 0, text.index(":") + 1)
+    error_console().print(line, soft_wrap=True, highlight=False)
+
+
+def error_console() -> "Console":
+    """The rich console on the stderr of this moment."""
+    if _consoles.get("err") is None or _consoles["err"].file is not sys.stderr:
+        _consoles["err"] = console("stderr")
+    return _consoles["err"]
+
+
+_consoles: "dict[str, Console]" = {}
+
+
+def console(stream: Stream, width: int | None = None) -> "Console":
+    """A rich console on ``stream`` that follows ``--color``, ``--ascii`` and the environment (``wants_color``)."""
+    from rich.console import Console
+
+    class AsciiConsole(Console):
+        encoding = "ascii"  # rich then draws its bars with plain characters
+
+    terminal = is_terminal(stream)
+    system: Any = ("auto" if terminal else "standard") if wants_color(stream) else None
+    return (AsciiConsole if style.ascii else Console)(
+        file=getattr(sys, stream), force_terminal=terminal, color_system=system, no_color=system is None,
+        width=width, safe_box=True, emoji=False, markup=False, highlight=False,
+    )  # fmt: skip
+
+
+def is_terminal(stream: Stream) -> bool:
+    """Whether ``stream`` is a terminal on which a line can be redrawn."""
+    return bool(getattr(sys, stream).isatty()) and os.environ.get("TERM") != "dumb"
+
+
+def wants_color(stream: Stream) -> bool:
+    """``--color`` decides, then a non-empty ``NO_COLOR``, then ``FORCE_COLOR``, then whether it is a terminal."""
+    if style.color != "auto":
+        return style.color == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or is_terminal(stream)
+
+
+def emit(data: Row | Sequence[Row], format: Format = "auto", columns: Sequence[str] | None = None) -> None:
+    """Print rows, or one record, on stdout.
+
+    json and jsonl hold every key; csv, human and plain (what ``auto`` is outside a terminal: tab-separated) hold
+    ``columns``, by default the keys of the first row. A record is printed as one row of csv, else as key-value lines.
+    """
+    record = isinstance(data, Mapping)
+    rows: list[Row] = [data] if isinstance(data, Mapping) else list(data)
+    if format == "json":
+        print(_json(data, indent=2))
+    elif format == "jsonl":
+        for row in rows:
+            print(_json(row))
+    elif format == "csv":
+        print(_csv(rows, list(columns or (rows[0] if rows else ()))), end="")
+    else:
+        chosen = list(columns or (rows[0] if rows else ()))
+        cells = [[_cell(row.get(name)) for name in chosen] for row in rows]
+        lines, head = (list(zip(map(_cell, chosen), cells[0], strict=True)), None) if record else (cells, chosen)
+        if format == "human" or is_terminal("stdout"):
+            _print_table(lines, head)
+        else:
+            print("".join("\t".join(line) + "\n" for line in [*([head] if head else []), *lines]), end="")
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=style.ascii, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as strict JSON: NaN and infinities become null, paths and other objects their text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
+    import csv
+    import io
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([neutral(name) for name in columns])
+    for row in rows:
+        writer.writerow(["" if row.get(name) is None else neutral(_text(row[name])) for name in columns])
+    return buffer.getvalue()
+
+
+def _text(value: Any) -> str:
+    return _json(value) if isinstance(value, (dict, list, tuple, bool)) else str(value)
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None or value == "" else neutral(_text(value), one_line=True)
+
+
+def _print_table(lines: Sequence[Sequence[str]], head: Sequence[str] | None) -> None:
+    """Aligned columns: folded to the width of a terminal, never cut; elsewhere as wide as needed."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=head is not None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in head or [""] * len(lines[0]):
+        table.add_column(Text(title), overflow="fold")
+    for line in lines:
+        table.add_row(*map(Text, line))
+    printer = console("stdout", width=None if is_terminal("stdout") else UNLIMITED_WIDTH)
+    with printer.capture() as captured:
+        printer.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def follow(events: Iterable[Event]) -> list[Event]:
+    """Show the progress of an engine verb until it ends; return the events that state an outcome.
+
+    Bars on a terminal, one plain line every 30 s elsewhere, nothing when quiet. Outcomes are ``RunFinished``,
+    ``Reused``, ``DatasetBuilt``, ``WeightsGenerated``, ``RunInterrupted`` and ``RunFailed``.
+    """
+    from metavqa_cli.cli.progress import make_display, watch
+
+    return watch(events, make_display())

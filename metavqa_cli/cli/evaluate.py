@@ -1,0 +1,87 @@
+"""`metavqa eval`: accuracies on held-out questions."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metavqa_cli.cli import console
+from metavqa_cli.cli.console import Format
+from metavqa_cli.cli.options import (
+    ConfigOption,
+    ForceOption,
+    FormatOption,
+    JsonOption,
+    PresetOption,
+    SetOption,
+    chosen_format,
+    complete_run,
+    workspace,
+)
+from metavqa_cli.cli.session import (
+    DatasetOption,
+    DeviceOption,
+    ParentsOption,
+    SeedOption,
+    finish,
+    open_job,
+    open_session,
+    own_config,
+)
+from metavqa_cli.store import runs
+from metavqa_cli.store.runs import Run
+
+if TYPE_CHECKING:
+    from metavqa_cli.engine.session import Session
+
+COLUMNS = ("label", "setting", "tasks", "mean", "ci_low", "ci_high", "wording", "combination", "family")
+
+
+def evaluate(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...", autocompletion=complete_run, help="Runs of ldm, hvae or baseline; the newest ldm if none."
+        ),
+    ] = None,
+    gamma: Annotated[list[float] | None, typer.Option("--gamma", help="Guidance scale; may be repeated.")] = None,
+    samples: Annotated[int | None, typer.Option("--samples", help="Latents drawn for each task.")] = None,
+    few_shot: Annotated[bool, typer.Option("--few-shot", help="Show only the few-shot rows.")] = False,
+    seed: SeedOption = None,
+    dataset: DatasetOption = None,
+    device: DeviceOption = None,
+    with_parents: ParentsOption = False,
+    preset: PresetOption = "tiny",
+    config: ConfigOption = None,
+    set: SetOption = None,
+    force: ForceOption = False,
+    format: FormatOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Measure runs, and what they are made from, on the held-out questions, with 95 % intervals over tasks."""
+    flags: dict[str, Any] = {"eval.gammas": gamma or None, "eval.samples": samples, "seed": seed,
+                             "dataset.name": dataset, "runtime.device": device}  # fmt: skip
+    if models:
+        chosen = [runs.get(workspace(), name) for name in models]
+    else:
+        chosen = _newest(open_job("eval", preset, config, set, flags), with_parents)
+    session = open_session(preset, config, set, flags, own=own_config(chosen[0]), force=force)
+    from metavqa_cli.engine.ensure import finished_run
+    from metavqa_cli.engine.evaluate import evaluate as measure
+
+    run = finish(finished_run(session, measure(session, chosen)))
+    print_rows(run.result() or {}, few_shot, chosen_format(format, json))
+
+
+def _newest(session: "Session", with_parents: bool) -> list[Run]:
+    from metavqa_cli.engine.ensure import ensure_ldm, newest_ldms
+
+    return [finish(ensure_ldm(session, None, True))] if with_parents else newest_ldms(session)
+
+
+def print_rows(result: dict[str, Any], few_shot: bool, format: Format) -> None:
+    """The rows of an evaluation as a table or records, after a line on what they were measured with."""
+    rows = [row for row in result["rows"] if not few_shot or row["setting"] == "few-shot"]
+    sampler = next((row["sampler"] for row in rows if row["sampler"]), None)
+    console.narrate(f"accuracy in per cent on {result['dataset']} ({result['world']}), mean over tasks, 95 % interval, "
+                    f"one seed ({result['seed']}){f'; {sampler}' if sampler else ''}")  # fmt: skip
+    console.emit(rows, format, COLUMNS)

@@ -1,0 +1,172 @@
+"""What several commands share: option types, the global options, and the configuration they add up to."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metavqa_cli.cli.console import Format
+from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from metavqa_cli.schema.layers import Layer, Resolved
+
+DEFAULT_PRESET = "tiny"
+PROJECT_FILE = Path("metavqa.toml")
+PRESETS_DIR = Path(__file__).parents[1] / "presets"
+
+# The options of `metavqa` itself may stand anywhere on the line: these take no value, those take one.
+GLOBAL_FLAGS = frozenset({"--ascii", "--debug", "--offline", "--quiet", "-q"})
+GLOBAL_VALUES = frozenset({"--workspace", "-w", "--color"})
+
+
+@dataclass
+class Globals:
+    """What the options of ``metavqa`` itself ask for; set by the application before a command runs."""
+
+    root: Path | None = None
+    offline: bool = False
+
+
+chosen = Globals()
+
+
+def workspace() -> Workspace:
+    """The workspace of the running command: ``--workspace``, ``METAVQA_WORKSPACE``, or the platform's folder."""
+    return Workspace(chosen.root.expanduser().absolute() if chosen.root else Workspace.default_root())
+
+
+def hoist(args: Sequence[str]) -> list[str]:
+    """``args`` with the global options moved to the front; nothing after ``--`` is touched."""
+    front: list[str] = []
+    rest: list[str] = []
+    remaining = iter(args)
+    for arg in remaining:
+        if arg == "--":
+            rest += [arg, *remaining]
+        elif arg in GLOBAL_FLAGS or (arg.partition("=")[0] in GLOBAL_VALUES and "=" in arg):
+            front.append(arg)
+        elif arg in GLOBAL_VALUES:
+            front += [arg, *[value for value in [next(remaining, None)] if value is not None]]
+        else:
+            rest.append(arg)
+    return front + rest
+
+
+def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Run ids for the shell's completion."""
+    root = ctx.find_root().params.get("workspace")
+    chosen.root = Path(root) if root else None
+    return [name for name in workspace().run_ids() if name.startswith(incomplete)]
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """Preset names for the shell's completion."""
+    return [name for name in preset_names() if name.startswith(incomplete)]
+
+
+PresetOption = Annotated[
+    str, typer.Option("--preset", envvar="METAVQA_PRESET", autocompletion=complete_preset, help="Set of defaults.")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="METAVQA_CONFIG", help="Configuration file in place of ./metavqa.toml."),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. ldm.hidden=[512,1024].")
+]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="auto is human on a terminal and tab-separated elsewhere.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Do it again, or do it all the same.")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", autocompletion=complete_run, help="Id of a run, or the beginning of one.")
+]
+
+
+def chosen_format(format: Format, json: bool) -> Format:
+    """The format that ``--format`` and ``--json`` ask for together."""
+    return "json" if json else format
+
+
+def preset_names() -> list[str]:
+    """The presets in the package, sorted."""
+    return sorted(path.stem for path in PRESETS_DIR.glob("*.toml"))
+
+
+def user_file() -> Path:
+    """The person's own configuration file, whether it exists or not."""
+    import platformdirs
+
+    return platformdirs.user_config_path("metavqa", appauthor=False) / "config.toml"
+
+
+def resolve_config(
+    preset: str = DEFAULT_PRESET,
+    config_file: Path | None = None,
+    sets: Sequence[str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    *,
+    resumed: Mapping[str, Any] | None = None,
+) -> "Resolved":
+    """The configuration of a command, with the origin of every value.
+
+    From the strongest: ``flags`` (dotted key to value; None is "not given"), ``sets``, ``METAVQA_*`` variables,
+    ``config_file`` or ``./metavqa.toml``, the person's own file, ``resumed`` (a run's own configuration), the preset,
+    the defaults. Raises ``UsageError`` that lists every mistake.
+    """
+    from metavqa_cli.schema.layers import Layer, from_env, parse_set, resolve
+
+    layers = [preset_layer(preset), Layer("resumed run", dict(resumed or {})), *file_layers(config_file)]
+    layers.append(from_env(os.environ))
+    layers += [Layer("--set", parse_set(text)) for text in sets or ()]
+    given = {dotted: value for dotted, value in (flags or {}).items() if value is not None}
+    layers += [Layer("flag", _nested(dotted, value)) for dotted, value in given.items()]
+    return resolve(layers)
+
+
+def preset_layer(name: str) -> "Layer":
+    """The values of a preset of the package."""
+    from metavqa_cli.schema.layers import Layer
+
+    names = preset_names()
+    if name not in names:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"there is no preset {name!r}{hint} The presets are {', '.join(names)}")
+    return Layer(f"preset {name}", read_toml(PRESETS_DIR / f"{name}.toml"))
+
+
+def file_layers(config_file: Path | None) -> "list[Layer]":
+    """The person's own file (if any), then ``config_file`` or else ``./metavqa.toml`` (if any)."""
+    from metavqa_cli.schema.layers import Layer
+
+    paths = [path for path in (user_file(), config_file or PROJECT_FILE) if path == config_file or path.is_file()]
+    return [Layer(str(path), read_toml(path)) for path in paths]
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file; ``UsageError`` says where it cannot be read."""
+    import tomli
+
+    try:
+        return tomli.loads(path.read_text("utf-8"))
+    except tomli.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text; save it as UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; `metavqa config init` writes a new one") from None
+
+
+def _nested(dotted: str, value: Any) -> dict[str, Any]:
+    for name in reversed(dotted.split(".")):
+        value = {name: value}
+    return dict(value)

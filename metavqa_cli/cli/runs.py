@@ -1,0 +1,104 @@
+"""`metavqa runs`: list, show, remove and compare the runs of a workspace. Without torch."""
+
+from typing import Annotated, Any
+
+import typer
+
+from metavqa_cli.cli import console
+from metavqa_cli.cli.options import (
+    FormatOption,
+    JsonOption,
+    RunArgument,
+    chosen_format,
+    complete_run,
+    workspace,
+)
+from metavqa_cli.store import runs
+from metavqa_cli.store.runs import Run
+
+LIST_COLUMNS = ("run", "kind", "state", "dataset", "created", "parents")
+
+app = typer.Typer(no_args_is_help=True, help="List, show, remove and compare runs.")
+
+
+@app.command()
+def ls(format: FormatOption = "auto", json: JsonOption = False) -> None:
+    """List the runs of the workspace, oldest first."""
+    here = workspace()
+    found = runs.list_runs(here)
+    for name in sorted({*here.run_ids()} - {run.id for run in found}):
+        console.warn(f"run {name} has a damaged run.json; `metavqa runs rm {name}` removes it")
+    if not found:
+        console.narrate(f"no runs in {here.root}; `metavqa quickstart` makes the first ones")
+    console.emit([describe(run) for run in found], chosen_format(format, json), LIST_COLUMNS)
+
+
+@app.command()
+def show(run: RunArgument, format: FormatOption = "auto", json: JsonOption = False) -> None:
+    """Show one run: what it is, how far it came, its result and its configuration."""
+    from metavqa_cli.schema.events import StepLogged, ValidationMeasured
+    from metavqa_cli.schema.layers import flatten
+
+    shown = runs.get(workspace(), run)
+    events, _ = shown.events()
+    steps = [event for event in events if isinstance(event, StepLogged)]
+    validations = [event for event in events if isinstance(event, ValidationMeasured)]
+    record = {
+        **describe(shown),
+        "path": str(shown.path),
+        "step": steps[-1].step if steps else None,
+        "metrics": steps[-1].metrics if steps else None,
+        "validation": validations[-1].metrics if validations else None,
+        "result": shown.result(),
+        "config": shown.config(),
+    }
+    form = chosen_format(format, json)
+    console.emit(record if form in ("json", "jsonl") else dict(flatten(record)), form)
+
+
+@app.command()
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", autocompletion=complete_run, help="Ids of runs.")],
+    force: Annotated[bool, typer.Option("--force", help="Also remove runs that others were made from.")] = False,
+) -> None:
+    """Remove runs. A run that others were made from is kept unless they are named too, or --force is given."""
+    chosen = {run.id: run for run in (runs.get(workspace(), name) for name in names)}
+    newest_first = [run for run in reversed(runs.list_runs(workspace())) if run.id in chosen]
+    damaged = [run for run in chosen.values() if run not in newest_first]
+    for run in [*newest_first, *damaged]:
+        runs.remove(run, force)
+        console.narrate(f"removed {run.id}")
+
+
+@app.command()
+def diff(first: RunArgument, second: RunArgument, format: FormatOption = "auto", json: JsonOption = False) -> None:
+    """Show where two runs differ: configuration, parents, dataset and result."""
+    from metavqa_cli.schema.layers import flatten
+
+    one, two = runs.get(workspace(), first), runs.get(workspace(), second)
+    left, right = (dict(flatten(_comparable(run))) for run in (one, two))
+    rows = [
+        {"key": key, one.id: left.get(key), two.id: right.get(key)}
+        for key in dict.fromkeys([*left, *right])
+        if left.get(key) != right.get(key)
+    ]
+    if not rows:
+        console.narrate(f"{one.id} and {two.id} do not differ")
+    console.emit(rows, chosen_format(format, json), ("key", one.id, two.id))
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """The manifest and the state of a run, as listed and as JSON."""
+    manifest = run.manifest()
+    extra = {key: value for key, value in manifest.items() if key not in ("id", "dataset", "schema_version")}
+    return {
+        "run": run.id, **extra, "state": run.state(),
+        "dataset": manifest["dataset"].get("name"), "dataset_fingerprint": manifest["dataset"].get("fingerprint"),
+        "parents": manifest["parents"],
+    }  # fmt: skip
+
+
+def _comparable(run: Run) -> dict[str, Any]:
+    manifest = run.manifest()
+    names = ("kind", "method", "parents", "dataset")
+    return {**{name: manifest.get(name) for name in names}, "config": run.config(), "result": run.result()}

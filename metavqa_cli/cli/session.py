@@ -1,0 +1,118 @@
+"""From options to a session: what the commands that do work have in common."""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from metavqa_cli.cli import console
+from metavqa_cli.cli.options import resolve_config, workspace
+from metavqa_cli.schema.errors import UsageError
+
+if TYPE_CHECKING:
+    from metavqa_cli.engine.session import Session
+    from metavqa_cli.schema.events import Event
+    from metavqa_cli.store.runs import Run
+
+T = TypeVar("T")
+
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of training and sampling.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Name of the dataset in the workspace.")]
+ClipOption = Annotated[
+    str | None, typer.Option("--clip", help="tiny, local-dir:DIR, hf-hub:REPO or MODEL/TAG of open_clip.")
+]
+ParentsOption = Annotated[bool, typer.Option("--with-parents", help="Also make whatever this is made from.")]
+ResumeOption = Annotated[
+    str | None,
+    typer.Option("--resume", metavar="RUN", help="Go on with this unfinished run, with its own configuration."),
+]
+
+
+def open_session(
+    preset: str,
+    config: Path | None,
+    sets: Sequence[str] | None,
+    flags: Mapping[str, Any],
+    *,
+    own: Mapping[str, Any] | None = None,
+    force: bool = False,
+    resume: str | None = None,
+) -> "Session":
+    """The session of a command. ``own`` is the configuration of the run that it is about; it beats the preset."""
+    resolved = resolve_config(preset, config, sets, flags, resumed=own)
+    from metavqa_cli.engine.session import Session, prepare_torch
+
+    prepare_torch(resolved.config)
+    session = Session(workspace(), resolved.config, force=force, resume=resume)
+    _ = session.device  # a device that is not there should be known before anything is made
+    return session
+
+
+def open_job(
+    kind: str,
+    preset: str,
+    config: Path | None,
+    sets: Sequence[str] | None,
+    flags: Mapping[str, Any],
+    *,
+    force: bool = False,
+    resume: str | None = None,
+) -> "Session":
+    """The session of a job of ``kind`` on a dataset, in the dataset's own configuration if it is built.
+
+    With ``resume`` in the configuration of that run. ``UsageError`` when something stronger contradicts the dataset's.
+    """
+    if resume is None:
+        recipe = _recipe(preset, config, sets, flags)
+        return open_session(preset, config, sets, flags, own=recipe, force=force)
+    if force:
+        raise UsageError("--resume goes on with a run, --force begins another one; choose one of them")
+    from metavqa_cli.store import runs
+
+    run = runs.get(workspace(), resume)
+    if run.kind != kind:
+        raise UsageError(f"run {run.id} is of kind {run.kind}, not {kind}; resume it with `metavqa train {run.kind}`")
+    return open_session(preset, config, sets, flags, own=own_config(run), resume=run.id)
+
+
+def own_config(run: "Run") -> dict[str, Any]:
+    """The configuration that ``run`` was made with, except where it ran."""
+    from metavqa_cli.schema.layers import validate
+
+    values = {name: value for name, value in run.config().items() if name != "runtime"}
+    return validate(values).model_dump(exclude={"runtime"})  # complete: a None is absent from the file
+
+
+def _recipe(
+    preset: str, config: Path | None, sets: Sequence[str] | None, flags: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """What the configured dataset was built with; None when it is not built. ``UsageError`` when told otherwise."""
+    from metavqa_cli.engine.manifest import open_manifest
+    from metavqa_cli.schema.layers import flatten
+
+    name = resolve_config(preset, config, sets, flags).config.dataset.name
+    if name not in workspace().datasets():
+        return None
+    recipe: dict[str, Any] = open_manifest(workspace(), name)[1]["recipe"]
+    resolved = resolve_config(preset, config, sets, flags, resumed=recipe)
+    wanted = dict(flatten(resolved.config.model_dump(mode="json")))
+    for key, built in flatten(recipe):
+        if wanted.get(key) != built:
+            raise UsageError(
+                f"the dataset {name!r} was built with {key} = {built}, not {wanted.get(key)} (from "
+                f"{resolved.origins[key]}); leave that out, or build another one: `metavqa dataset build --name NEW`"
+            )
+    return recipe
+
+
+def finish(events: "Generator[Event, None, T]") -> T:
+    """Show the progress of an engine verb and return what it returns."""
+    returned: list[T] = []
+
+    def passed() -> "Iterator[Event]":
+        returned.append((yield from events))
+
+    console.follow(passed())
+    return returned[0]

@@ -1,0 +1,138 @@
+"""Image files to RGB pixels, trusting nothing: sizes are checked before decoding, and a bad file costs one sentence."""
+
+import math
+import warnings
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+from typing import cast
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from metavqa_cli.schema.errors import JobError, MissingError
+
+MAX_PIXELS = 100_000_000
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+WILDCARDS = frozenset("*?[")
+
+# Pillow warns where `open_image` decides. Files are decoded in threads, where warnings.catch_warnings is not safe.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def open_image(path: Path) -> Image.Image:
+    """The (first frame of the) image at ``path`` as upright RGB; transparent parts become white.
+
+    Raises ``MissingError`` when there is no such file and ``JobError`` when it is not an image that can be judged.
+    """
+    _check_file(path)
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if math.prod(image.size) > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            return _upright_rgb(image)
+    except UnidentifiedImageError:
+        raise JobError(f"{path} is not an image that can be read; convert it to PNG or JPEG") from None
+    except Image.DecompressionBombError:
+        raise JobError(f"{path} has too many pixels (more than {MAX_PIXELS:,}); make it smaller") from None
+    except PermissionError as error:
+        raise MissingError(f"{path} cannot be read: {error.strerror}; check its permissions") from None
+    except Exception as error:  # a decoder raises whatever damaged bytes lead it to: struct.error, KeyError, …
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise JobError(f"{path} is damaged ({reason[:200]}); copy or convert it again") from error
+
+
+def _check_file(path: Path) -> None:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise MissingError(f"{path} cannot be read: {error.strerror or error}; check the path") from None
+    if not S_ISREG(status.st_mode):
+        raise JobError(f"{path} is not a file; name image files, folders or patterns like '*.png'")
+    if status.st_size == 0:
+        raise JobError(f"{path} is empty (0 bytes); copy it again")
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    upright = _upright(image)
+    if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
+        upright = _to_eight_bits(upright)
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return upright.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """``image`` turned as its EXIF tag says; as it is where the tags cannot be read, since its pixels can."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # like any decoder; see open_image
+        return image
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Grey values of more than 8 bits, which Pillow would clip at 255, as 8 bits.
+
+    16-bit files run from 0 to 65535. Wider ones have no fixed white: it is 1 (for fractions), 255 or 65535, whichever
+    the values fit first, else the values are stretched from their lowest to their highest.
+    """
+    wide = image.convert("F")
+    black, white = cast("tuple[float, float]", wide.getextrema())
+    usual = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0)}.get(image.mode, (65535.0,))
+    if black >= 0 and white <= usual[-1]:
+        black, white = 0.0, next(limit for limit in usual if white <= limit)
+    scale = 255 / max(white - black, 1e-9)
+    offset = 0.5 - black * scale  # convert cuts fractions off
+    return wide.point(lambda value: value * scale + offset).convert("L")
+
+
+def expand_images(arguments: list[str]) -> list[Path]:
+    """Files as they are, folders as the images inside, patterns as the files that they match; in a stable order.
+
+    Raises ``MissingError`` for a folder without images, a pattern that matches nothing, and an empty argument.
+    """
+    return list(dict.fromkeys(path for argument in arguments for path in _expand(argument)))
+
+
+def _expand(argument: str) -> list[Path]:
+    if not argument:
+        raise MissingError("an image argument is empty; name image files, folders or patterns like '*.png'")
+    path = _home(argument)
+    if S_ISDIR(_mode(path)):
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not inside:
+            raise MissingError(f"there is no image in the folder {path}; name a folder with PNG or JPEG files")
+        return inside
+    if _mode(path) or WILDCARDS.isdisjoint(argument):
+        return [path]
+    matches = _matches(path)
+    if not matches:
+        raise MissingError(f"nothing matches {argument!r}; check the pattern")
+    return matches
+
+
+def _home(argument: str) -> Path:
+    """The path with a leading ``~`` expanded, unless a file has that name or there is no such user."""
+    path = Path(argument)
+    try:
+        return path if _mode(path) else path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def _mode(path: Path) -> int:
+    """The kind of thing at ``path``; 0 for nothing, and for names that no file can have."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def _matches(path: Path) -> list[Path]:
+    """The files that a pattern matches, below the deepest folder of it that exists (its name may have brackets)."""
+    folder = next((parent for parent in path.parents if S_ISDIR(_mode(parent))), Path(path.anchor))
+    try:
+        return sorted(match for match in folder.glob(str(path.relative_to(folder))) if match.is_file())
+    except (ValueError, NotImplementedError):  # not a pattern that pathlib accepts, such as "**.png" before 3.13
+        return []

@@ -1,0 +1,132 @@
+"""A generated classifier as one self-describing file, and judging images with it. Needs only the CLIP model besides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metavqa_cli.base_network.adapter import answer_logits
+from metavqa_cli.base_network.layout import WeightLayout
+from metavqa_cli.clip.encoder import ClipEncoder
+from metavqa_cli.methods.zero_shot import zero_shot_weights
+from metavqa_cli.schema.errors import JobError, UsageError
+from metavqa_cli.store.tensors import load_tensors, save_tensors
+from metavqa_cli.tasks.batches import TaskBatch
+from metavqa_cli.tasks.prompts import check_template, fill
+
+KIND, VERSION = "classifier", 1
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """Weights [P] of the base network for one question, with everything needed to use them."""
+
+    weights: Tensor
+    layout: WeightLayout
+    question: str
+    answers: tuple[str, ...]
+    template: str
+    logit_scale: float
+    encoder: dict[str, Any]
+    gamma: float
+    seed: int
+    sampler: dict[str, Any] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
+
+    def statements(self) -> list[str]:
+        return [fill(self.template, answer) for answer in self.answers]
+
+
+HEADER_FIELDS = tuple(name for name in Classifier.__dataclass_fields__ if name not in ("weights", "layout"))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Answers with their probabilities for one image, best first; ``clip`` is plain zero-shot CLIP's opinion."""
+
+    image: str
+    ranked: tuple[tuple[str, float], ...]
+    clip: tuple[tuple[str, float], ...]
+
+
+def save_classifier(classifier: Classifier, path: Path) -> None:
+    """Write the classifier as one safetensors file, atomically."""
+    fields = {name: getattr(classifier, name) for name in HEADER_FIELDS} | {"answers": list(classifier.answers)}
+    layout = classifier.layout.to_dict() | {"fingerprint": classifier.layout.fingerprint}
+    save_tensors(path, {"weights": classifier.weights}, {"kind": KIND, "version": VERSION, "layout": layout, **fields})
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Read a classifier file. ``JobError`` when it is something else, damaged, or of another layout."""
+    remedy = "generate it again with `metavqa generate`"
+    tensors, header = load_tensors(path, remedy=remedy)
+    if header.get("kind") != KIND or header.get("version") != VERSION:
+        found = header.get("kind", "unknown")
+        raise JobError(f"{path} holds a {found} of version {header.get('version')}, not a classifier; {remedy}")
+    try:
+        recorded = header["layout"]
+        layout = WeightLayout.from_dict({name: value for name, value in recorded.items() if name != "fingerprint"})
+        if layout.fingerprint != recorded["fingerprint"] or tensors["weights"].shape != (layout.size,):
+            raise ValueError(f"{tuple(tensors['weights'].shape)} weights do not fit the layout {recorded}")
+        known = {name: header[name] for name in HEADER_FIELDS}
+        check_template(known["template"])
+        answers = tuple(str(answer) for answer in known.pop("answers"))
+        return Classifier(weights=tensors["weights"], layout=layout, answers=answers, **known)
+    except (KeyError, ValueError, TypeError, UsageError) as error:
+        raise JobError(f"{path} is not a valid classifier ({error}); {remedy}") from None
+
+
+def check_encoder(recorded: dict[str, Any], encoder: ClipEncoder, what: str) -> None:
+    """Refuse ``what`` ("the run ldm-1f00") when it was made with another CLIP model's embeddings. ``UsageError``."""
+    differing = [
+        f"{name}: {recorded.get(name)!r} there, {encoder.identity.get(name)!r} here"
+        for name in sorted({*recorded, *encoder.identity} - {"open_clip"})
+        if recorded.get(name) != encoder.identity.get(name)
+    ]
+    if differing:
+        raise UsageError(f"{what} was made with another CLIP model ({'; '.join(differing)}); choose that with --clip")
+
+
+@torch.no_grad()
+def judge(classifier: Classifier, encoder: ClipEncoder, names: Sequence[str], x: Tensor) -> list[Judgement]:
+    """Judge images by their unit-norm embeddings ``x`` [image, E]; ``names`` are shown with the results."""
+    statements = encoder.encode_text(classifier.statements())
+    ours = probabilities(classifier, classifier.weights[None].to(x.device), x, statements)
+    plain = probabilities(classifier, zero_shot_weights(classifier.layout, 1, x.device), x, statements)
+    return [
+        Judgement(name, rank(classifier.answers, ours[i]), rank(classifier.answers, plain[i]))
+        for i, name in enumerate(names)
+    ]
+
+
+def probabilities(classifier: Classifier, weights: Tensor, x: Tensor, statements: Tensor) -> Tensor:
+    """Softmax over the answers [image, answer] of the base network with ``weights`` [1, P]."""
+    n, device = len(x), x.device
+    batch = TaskBatch(
+        x=x[None],
+        labels=torch.zeros(1, n, dtype=torch.int64, device=device),
+        example_mask=torch.ones(1, n, dtype=torch.bool, device=device),
+        answers=statements[None],
+        answer_mask=torch.ones(1, len(statements), dtype=torch.bool, device=device),
+    )
+    return answer_logits(classifier.layout, weights, batch, classifier.logit_scale)[0].softmax(-1)
+
+
+def rank(answers: Sequence[str], values: Tensor) -> tuple[tuple[str, float], ...]:
+    order = values.argsort(descending=True, stable=True).tolist()
+    return tuple((answers[i], float(values[i])) for i in order)
+
+
+def as_record(judgement: Judgement) -> dict[str, Any]:
+    """The judgement as stable JSON keys."""
+    return {
+        "image": judgement.image,
+        "answer": judgement.ranked[0][0],
+        "probability": round(judgement.ranked[0][1], 6),
+        "ranked": [{"answer": answer, "probability": round(p, 6)} for answer, p in judgement.ranked],
+        "clip_answer": judgement.clip[0][0],
+        "clip": [{"answer": answer, "probability": round(p, 6)} for answer, p in judgement.clip],
+    }

@@ -1,0 +1,172 @@
+"""`metavqa train hvae`: a generator of classifier weights, by the paper's objective or by the tasks' own loss."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from metavqa_cli.base_network.layout import WeightLayout
+from metavqa_cli.engine.build import open_dataset
+from metavqa_cli.engine.lineage import Model, find_parent, load_model, model_layout, perform, save_model
+from metavqa_cli.engine.loop import M, Trainable, batch_indices, train
+from metavqa_cli.engine.pretrain import layout_of, mean_accuracy, newest_zoo, training_plan
+from metavqa_cli.engine.session import Session
+from metavqa_cli.generator.hvae import HVAE, WeightScaler, hvae_loss
+from metavqa_cli.generator.hypernetwork import Hypernetwork
+from metavqa_cli.generator.task_latents import TaskLatents, task_latent_loss
+from metavqa_cli.methods.few_shot import adapt_latents
+from metavqa_cli.schema.config import Config
+from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.schema.events import Event, Narrated
+from metavqa_cli.store.runs import Run
+from metavqa_cli.tasks.arena import Arena
+
+PROBED_TASKS = 64  # training tasks whose decoded accuracy is logged while the HVAE trains
+VALIDATION_STEPS = 10  # gradient steps in z when a task-loss generator is validated
+DECODER_SCALE = 0.1  # standard deviation of a fresh task-loss decoder's weights around the initialisation
+
+
+class GeneratorTraining(Trainable[M], Protocol[M]):
+    """A way to train a generator: what the loop needs, and the latents that the tasks end up with."""
+
+    def latents(self) -> Tensor:
+        """The latent [task, L] of each training task, with the parameters as they are."""
+        ...
+
+
+class HvaeTraining:
+    """The paper's objective (Algorithm 8): a VAE of the zoo's weights, validated by what its reconstructions judge."""
+
+    def __init__(self, config: Config, layout: WeightLayout, zoo: Model, train: Arena, validation: Arena) -> None:
+        self.config, self.layout, self.zoo, self.data, self.validation = config, layout, zoo.tensors, train, validation
+        settings, device = config.hvae, train.e.device
+        try:
+            scaler = WeightScaler.fit(self.zoo["train"], self.zoo["base"], settings.weight_clamp)
+        except ValueError as error:
+            raise JobError(f"the zoo {zoo.run.id} cannot be learned from: {error}") from None
+        generator = torch.Generator().manual_seed(config.seed)
+        moved = WeightScaler(scaler.mean.cpu(), scaler.std.cpu(), scaler.clamp)
+        self.module = HVAE(moved, settings.latent, settings.hidden, generator).to(device)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        weights = self.zoo["train"]
+        indices = batch_indices(len(weights), self.config.hvae.batch, step, self.config.seed).to(weights.device)
+        return hvae_loss(self.module, weights[indices], generator, self.config.hvae.kl_weight)
+
+    def validate(self, module: HVAE) -> dict[str, float]:
+        """Accuracy of decoded weights on validation tasks (which decide) and on some training tasks."""
+        probe = torch.arange(min(PROBED_TASKS, len(self.data)), device=self.data.e.device)
+        scale = self.config.base_network.logit_scale
+        decoded = {
+            "accuracy": (self.zoo["validation"], self.validation.pairs),
+            "train_decoded_accuracy": (self.zoo["train"][probe], self.data.pairs.select(probe)),
+        }
+        return {name: mean_accuracy(self.layout, module.decode(module.encode(w)[0]), batch, scale)
+                for name, (w, batch) in decoded.items()}  # fmt: skip
+
+    def latents(self) -> Tensor:
+        """Means of the posteriors of the zoo's weights."""
+        return self.module.encode(self.zoo["train"])[0].detach()
+
+
+class TaskLatentTraining:
+    """Latents and decoder trained on the tasks' own cross-entropy, validated by few-shot adaptation in latent space."""
+
+    def __init__(self, config: Config, layout: WeightLayout, base: Tensor, train: Arena, validation: Arena) -> None:
+        self.config, self.layout, self.data, self.validation = config, layout, train, validation
+        shape, generator = config.hvae, torch.Generator().manual_seed(config.seed)
+        decoder = Hypernetwork(shape.latent, shape.hidden, base.cpu(), DECODER_SCALE, generator)
+        self.module = TaskLatents(len(train), decoder, config.task_latents.z_init, generator).to(train.e.device)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        settings, scale = self.config.task_latents, self.config.base_network.logit_scale
+        indices = batch_indices(len(self.data), settings.batch, step, self.config.seed).to(self.data.e.device)
+        return task_latent_loss(
+            self.module, indices, self.data.pairs.select(indices), self.layout, scale,
+            settings.z_noise, settings.z_penalty, generator,
+        )  # fmt: skip
+
+    def validate(self, module: TaskLatents) -> dict[str, float]:
+        """Few-shot accuracy on the validation tasks' query after a few steps in z from the mean latent."""
+        scale = self.config.base_network.logit_scale
+        start = module.mu.detach().mean(0).expand(len(self.validation), -1)
+        lr = self.config.eval.few_shot_z_lr
+        z = adapt_latents(module, start, self.validation.support, VALIDATION_STEPS, lr, self.layout, scale)
+        return {"accuracy": mean_accuracy(self.layout, module.decode(z), self.validation.query, scale)}
+
+    def latents(self) -> Tensor:
+        """The learned latent means."""
+        return self.module.mu.detach()
+
+
+def train_generator(session: Session, init: Run) -> Iterator[Event]:
+    """Train the configured generator from the initialisation ``init``; the paper's objective also needs its zoo."""
+    objective = session.config.hvae.objective
+    parents = {"init": init}
+    if objective == "weights":
+        parents["zoo"] = newest_zoo(session, init)
+    work = partial(_train_generator, session, parents)
+    yield from perform(session, "hvae", parents, {"variant": objective}, work)
+
+
+def _train_generator(session: Session, parents: dict[str, Run], run: Run) -> Iterator[Event | dict[str, Any]]:
+    config, layout, settings = session.config, layout_of(session), session.config.hvae
+    dataset = open_dataset(session.workspace, config.dataset.name)
+    data, validation = (dataset.arena(split, session.device) for split in ("train", "validation"))
+    models = {role: load_model(parent, session.device) for role, parent in parents.items()}
+    training = _training(config, layout, models, data, validation)
+    plan = training_plan(config, len(data), settings if settings.objective == "weights" else config.task_latents)
+    yield from train(run, training, plan, session.device)
+    module, z = training.module, training.latents()
+    scale = config.base_network.logit_scale
+    reconstruction = mean_accuracy(layout, module.decode(z).detach(), data.pairs, scale)
+    result = {"objective": settings.objective, "validation": training.validate(module),
+              "reconstruction_accuracy": reconstruction, "latent_std": float(z.std(0).mean())}  # fmt: skip
+    save_model(run, session, {**module.state_dict(), "latents": z}, {"layout": layout.to_dict(), **result})
+    yield Narrated(f"decoded weights on training tasks: {reconstruction:.1f} %")
+    yield result
+
+
+def _training(
+    config: Config, layout: WeightLayout, parents: Mapping[str, Model], train: Arena, validation: Arena
+) -> GeneratorTraining[Any]:
+    if config.hvae.objective == "weights":
+        return HvaeTraining(config, layout, parents["zoo"], train, validation)
+    return TaskLatentTraining(config, layout, parents["init"].tensors["W"], train, validation)
+
+
+class Decoder(nn.Module):
+    """A finished generator: z -> weights, with the latents of its training tasks. Has the ``Generator`` protocol.
+
+    ``layout`` and ``logit_scale`` are those of the base network that it was trained for.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.layout = model_layout(model)
+        self.logit_scale = float(model.header["config"]["base_network"]["logit_scale"])
+        self.latents = model.tensors["latents"]
+        self.latent = self.latents.shape[1]
+        self.run = model.run
+        state = {name[8:]: value for name, value in model.tensors.items() if name.startswith("decoder.")}
+        hidden = model.header["config"]["hvae"]["hidden"]
+        self.network = Hypernetwork(self.latent, hidden, state["base"], state["scale"], None)
+        self.network.load_state_dict(state, assign=True)
+        self.network.requires_grad_(False)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Weights [batch, P] of latents [batch, L]."""
+        return self.network(z)
+
+
+def newest_generator(session: Session, objective: str | None, chosen: str | None = None) -> Run:
+    """The chosen, or the newest, generator of an objective. ``MissingError`` says how to train one."""
+    hint = f"train one with `metavqa train hvae --objective {objective}`, or add --with-parents"
+    run = find_parent(
+        session, "hvae", chosen, lambda run: chosen is not None or run.manifest().get("variant") == objective, hint
+    )
+    if run is None:
+        raise MissingError(f"there is no finished generator for dataset {session.config.dataset.name!r}; {hint}")
+    return run

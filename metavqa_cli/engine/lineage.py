@@ -1,0 +1,215 @@
+"""Runs and their parents: what a job is made from, whether it is already done, and how its record is kept."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metavqa_cli.base_network.layout import WeightLayout
+from metavqa_cli.engine.build import DatasetFolder, open_dataset
+from metavqa_cli.engine.session import Session, memory_explained
+from metavqa_cli.schema.config import RUN_SECTIONS, Config
+from metavqa_cli.schema.errors import InterruptedJob, JobError, MissingError, UsageError
+from metavqa_cli.schema.events import Event, Reused, RunFailed, RunFinished, RunInterrupted, RunStarted
+from metavqa_cli.schema.layers import flatten
+from metavqa_cli.store import runs
+from metavqa_cli.store.runs import Run
+from metavqa_cli.store.tensors import load_tensors, save_tensors
+from metavqa_cli.store.workspace import Workspace
+
+MODEL_VERSION = 1
+Result = dict[str, Any]
+Work = Callable[[Run], Iterator[Event | Result]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """The tensors of a finished run with the header that explains them."""
+
+    run: Run
+    tensors: dict[str, Tensor]
+    header: dict[str, Any]
+
+
+def sections(config: Config, kind: str) -> dict[str, Any]:
+    """The part of the configuration that a run of ``kind`` depends on by itself."""
+    values = config.model_dump(mode="json")
+    return {name: values[name] for name in RUN_SECTIONS[kind]}
+
+
+def perform(session: Session, kind: str, parents: Mapping[str, Run], extra: Result, work: Work) -> Iterator[Event]:
+    """Do ``work`` as a run of ``kind``, unless it is done: find or create the run, lock it, record every event.
+
+    ``work`` yields events and, last, the result. Ends with ``RunFinished``, after ``Reused`` for a finished run. An
+    unfinished run with the same key is resumed; with ``session.resume`` exactly that run, or ``UsageError``.
+    """
+    run = _chosen_run(session, kind, parents, extra)
+    if run.state() == "finished":
+        yield from _reused(run)
+        return
+    with run.lock():
+        if run.state() == "finished":  # by another process, since we looked
+            yield from _reused(run)
+        else:
+            yield from _recorded(run, work)
+
+
+def _chosen_run(session: Session, kind: str, parents: Mapping[str, Run], extra: Result) -> Run:
+    """The run to be resumed, else one with the same key (rather a finished one), else (or when forced) a new one."""
+    dataset = open_dataset(session.workspace, session.config.dataset.name)
+    ids = {role: parent.id for role, parent in parents.items()}
+    key = runs.run_key(kind, sections(session.config, kind), ids, dataset.fingerprint)
+    if session.resume is not None:
+        return _resumable(session, kind, key, ids, dataset)
+    if not session.force:
+        finished = runs.newest(session.workspace, kind, match=lambda run: run.manifest()["key"] == key)
+        known = finished or runs.find(session.workspace, kind, key)
+        if known is not None:
+            return known
+    return runs.create(
+        session.workspace, kind, key, session.config.model_dump(mode="json"), ids,
+        {"name": dataset.path.name, "fingerprint": dataset.fingerprint}, extra, fresh=session.force,
+    )  # fmt: skip
+
+
+def _resumable(session: Session, kind: str, key: str, parents: Mapping[str, str], dataset: DatasetFolder) -> Run:
+    """The unfinished run ``session.resume``; ``UsageError`` when it is finished or was told something else."""
+    run = runs.get(session.workspace, session.resume or "")
+    if run.kind != kind:
+        raise UsageError(f"run {run.id} is of kind {run.kind}, not {kind}; resume it with its own command")
+    if run.state() == "finished":
+        raise UsageError(f"run {run.id} is finished already; `metavqa runs show {run.id}` shows its result")
+    manifest = run.manifest()
+    if manifest["key"] != key:
+        told = dict(flatten({**sections(Config.model_validate(run.config()), kind), "parents": manifest["parents"],
+                             "dataset": manifest["dataset"]["fingerprint"]}))  # fmt: skip
+        asked = dict(flatten({**sections(session.config, kind), "parents": parents, "dataset": dataset.fingerprint}))
+        differing = [name for name in dict.fromkeys([*told, *asked]) if told.get(name) != asked.get(name)]
+        found = "; ".join(f"{name} was {told.get(name)} and is now {asked.get(name)}" for name in differing)
+        raise UsageError(
+            f"run {run.id} cannot go on otherwise than it began ({found or 'by another version'}); "
+            "leave those options out, or start a new run without --resume"
+        )
+    return run
+
+
+def _reused(run: Run) -> Iterator[Event]:
+    yield Reused(run.kind, run.id)
+    yield RunFinished(run.id, run.result() or {})
+
+
+def _recorded(run: Run, work: Work) -> Iterator[Event]:
+    result: Result = {}
+    step = 0
+    try:
+        with memory_explained():
+            for event in work(run):
+                if isinstance(event, dict):
+                    result = event
+                    continue
+                step = getattr(event, "step", step)
+                run.append(event)
+                yield event
+        run.finish(result)
+    except (InterruptedJob, KeyboardInterrupt, GeneratorExit):
+        run.append(RunInterrupted(run.id, step))
+        raise
+    except Exception as error:
+        run.append(RunFailed(run.id, str(error)))
+        raise
+    run.state_path.unlink(missing_ok=True)
+    finished = RunFinished(run.id, result)
+    run.append(finished)
+    yield finished
+
+
+def started(run: Run, total: int) -> RunStarted:
+    return RunStarted(run.id, run.kind, total)
+
+
+def save_model(run: Run, session: Session, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """``model.safetensors`` with everything needed to use it again and to refuse what does not fit."""
+    manifest = run.manifest()
+    common = {
+        "schema_version": MODEL_VERSION,
+        "kind": run.kind,
+        "run": run.id,
+        "parents": manifest["parents"],
+        "dataset": manifest["dataset"],
+        "encoder": open_dataset(session.workspace, session.config.dataset.name).manifest["encoder"],
+        "config": session.config.model_dump(mode="json"),
+    }
+    save_tensors(run.model_path, tensors, {**common, **header})
+
+
+def load_model(run: Run, device: torch.device) -> Model:
+    """The model of a finished run on ``device``. ``MissingError`` when the run has not finished."""
+    if run.state() != "finished":
+        raise _unfinished(run)
+    tensors, header = load_tensors(run.model_path, remedy=f"train it again: `metavqa runs rm {run.id} --force`")
+    if header.get("schema_version") != MODEL_VERSION:
+        raise JobError(
+            f"{run.model_path} has version {header.get('schema_version')}, not {MODEL_VERSION}; train it again"
+        )
+    return Model(run, {name: value.to(device) for name, value in tensors.items()}, header)
+
+
+def model_layout(model: Model) -> WeightLayout:
+    """How the model's weights are arranged. ``JobError`` when that means something else to this version."""
+    try:
+        return WeightLayout.from_dict(model.header["layout"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise JobError(f"{model.run.model_path} cannot be used: {error}; train it again") from None
+
+
+def parent_run(run: Run, role: str) -> Run:
+    """The parent that ``run`` was made from. ``MissingError`` when it has been removed."""
+    name = run.manifest()["parents"].get(role)
+    workspace = Workspace(run.path.parent.parent)
+    if name not in workspace.run_ids():
+        way_out = f"make both again: `metavqa train {run.kind} --with-parents`"
+        raise MissingError(f"run {run.id} was made from {role} {name!r}, which is gone; {way_out}")
+    return runs.get(workspace, name)
+
+
+def find_parent(session: Session, kind: str, chosen: str | None, match: Callable[[Run], bool], hint: str) -> Run | None:
+    """The run that ``chosen`` names, or the newest finished run of ``kind`` on this dataset that matches; or None.
+
+    Raises ``UsageError`` when the chosen run is of another kind, dataset or configuration, and ``MissingError`` when it
+    is not finished.
+    """
+    dataset = open_dataset(session.workspace, session.config.dataset.name)
+
+    def fits(run: Run) -> bool:
+        return run.manifest()["dataset"]["fingerprint"] == dataset.fingerprint and match(run)
+
+    if chosen is None:
+        return runs.newest(session.workspace, kind, match=fits)
+    run = runs.get(session.workspace, chosen)
+    if run.kind != kind:
+        raise UsageError(f"run {run.id} is of kind {run.kind}, not {kind}; {hint}")
+    check_dataset(run, dataset)
+    if not match(run):
+        shown = f"compare `metavqa runs show {run.id}` with `metavqa config show`"
+        raise UsageError(f"run {run.id} was made with another configuration than this one: {shown}, or {hint}")
+    if run.state() != "finished":
+        raise _unfinished(run)
+    return run
+
+
+def check_dataset(run: Run, dataset: DatasetFolder) -> None:
+    """``UsageError`` when ``run`` was made from another dataset than ``dataset`` as it is now."""
+    made = run.manifest()["dataset"]
+    if made["fingerprint"] != dataset.fingerprint:
+        way_out = "choose another run, or make it again from this dataset (--with-parents)"
+        raise UsageError(
+            f"run {run.id} was made from the dataset {made['name']!r} ({made['fingerprint']}), not from "
+            f"{dataset.path.name!r} as it is now ({dataset.fingerprint}); {way_out}"
+        )
+
+
+def _unfinished(run: Run) -> MissingError:
+    way_out = f"finish it with `metavqa train {run.kind} --resume {run.id}`"
+    return MissingError(f"run {run.id} is {run.state()}, not finished; {way_out}")

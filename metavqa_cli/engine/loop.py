@@ -1,0 +1,209 @@
+"""The one training loop: step, average, validate, keep the best, checkpoint, stop, resume.
+
+A step's randomness comes from a generator seeded by (seed, step) and the batch order from (seed, epoch), so a resumed
+run repeats exactly what an uninterrupted one does without storing any generator's state.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from metavqa_cli.schema.errors import InterruptedJob, JobError
+from metavqa_cli.schema.events import CheckpointSaved, Event, RunStarted, StepLogged, ValidationMeasured
+from metavqa_cli.store.runs import Run
+from metavqa_cli.store.tensors import load_tensors, save_tensors
+
+LOG_SECONDS = 1.0
+SCORE = "accuracy"  # the validation metric that decides which parameters are kept, in per cent
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Trainable(Protocol[M]):
+    """What a method gives to the loop: parameters, a loss for one step, and a score on the validation tasks."""
+
+    @property
+    def module(self) -> M:
+        """The parameters to be trained; at the end it holds the best ones."""
+        ...
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of the batch of ``step``, and metrics for the log."""
+        ...
+
+    def validate(self, module: M) -> dict[str, float]:
+        """Metrics of ``module`` on the validation tasks; ``accuracy`` (per cent) decides which parameters are kept."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast. ``tasks_per_step`` only serves the displayed rate."""
+
+    steps: int
+    lr: float
+    grad_clip: float
+    validate_every: int
+    seed: int
+    tasks_per_step: int
+    checkpoint_seconds: float
+    ema: float = 0.0
+    patience: int = 0
+    """Validations without a new best after which training stops; 0 never stops early."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands."""
+
+    step: int = 0
+    best: float = -math.inf
+    best_step: int = 0
+    since_best: int = 0
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+
+
+def batch_indices(n: int, batch: int, step: int, seed: int) -> Tensor:
+    """The ``step``-th batch of endless epochs over ``n`` items, each epoch a new permutation, none dropped."""
+    per_epoch = math.ceil(n / batch)
+    epoch, position = divmod(step, per_epoch)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, epoch)))
+    return order[position * batch : (position + 1) * batch]
+
+
+def mix(seed: int, number: int) -> int:
+    """One seed from two numbers."""
+    return (seed * 1_000_003 + number * 7_919 + 17) % 2**48
+
+
+class StopRequest:
+    """Turns the first Ctrl-C or SIGTERM into a request; the second ends the process at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Listen for interruptions while the body runs; in another thread than the main one, nothing is installed."""
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -> Iterator[Event]:
+    """Train to the end, leaving the best parameters in ``trainable.module``; resumes from the run's last checkpoint.
+
+    Raises ``InterruptedJob`` after a checkpoint when asked to stop, and ``JobError`` when the loss is not finite.
+    """
+    module = trainable.module
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=plan.lr, fused=device.type in ("cpu", "cuda"))
+    average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(plan.ema)) if plan.ema else None
+    averaged = module if average is None else cast(M, average.module)
+    progress = Progress()
+    if run.state_path.exists():
+        progress = _restore(run, module, average, optimizer)
+    yield RunStarted(run.id, run.kind, plan.steps, progress.step)
+    logged = saved = started = time.monotonic()
+    first = progress.step
+    with stop_request() as stop:
+        while progress.step < plan.steps and not (plan.patience and progress.since_best >= plan.patience):
+            metrics = _step(trainable, optimizer, parameters, plan, progress.step)
+            if average is not None:
+                average.update_parameters(module)
+            progress.step += 1
+            now = time.monotonic()
+            if now - logged >= LOG_SECONDS or progress.step == plan.steps:
+                logged = now
+                rate = (progress.step - first) * plan.tasks_per_step / max(now - started, 1e-9)
+                yield StepLogged(progress.step, {**metrics(), "lr": plan.lr, "tasks_per_s": rate})
+            if progress.step % plan.validate_every == 0 or progress.step == plan.steps:
+                yield _validate(trainable, averaged, progress)
+            if stop.asked or now - saved >= plan.checkpoint_seconds:
+                saved = now
+                _save(run, module, average, optimizer, progress)
+                yield CheckpointSaved(progress.step)
+            if stop.asked:
+                again = f"`metavqa train {run.kind} --resume {run.id}`, or the same command"
+                raise InterruptedJob(f"interrupted at step {progress.step} of {plan.steps}; {again} goes on from there")
+    module.load_state_dict(progress.best_state)
+
+
+def _step(
+    trainable: Trainable[M], optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], plan: Plan, step: int
+) -> Callable[[], dict[str, float]]:
+    """One update; returns a function that reads the metrics, so that a device is only waited for to show them."""
+    loss, metrics = trainable.loss(step, torch.Generator().manual_seed(mix(plan.seed, step)))
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(parameters, plan.grad_clip)
+    if not torch.isfinite(norm):
+        raise JobError(f"the gradient is not finite at step {step} (loss {loss.item():.4g}); lower the learning rate")
+    optimizer.step()
+    return lambda: {**{name: float(value) for name, value in metrics.items()}, "grad_norm": float(norm)}
+
+
+def _validate(trainable: Trainable[M], module: M, progress: Progress) -> ValidationMeasured:
+    with torch.no_grad():
+        metrics = trainable.validate(module)
+    best = metrics[SCORE] > progress.best
+    if best:
+        progress.best, progress.best_step, progress.since_best = metrics[SCORE], progress.step, 0
+        progress.best_state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    else:
+        progress.since_best += 1
+    return ValidationMeasured(progress.step, metrics, best)
+
+
+def _save(run: Run, module: nn.Module, average: AveragedModel | None, optimizer: Any, progress: Progress) -> None:
+    tensors = {f"model/{name}": value for name, value in module.state_dict().items()}
+    tensors |= {f"best/{name}": value for name, value in progress.best_state.items()}
+    if average is not None:
+        tensors |= {f"average/{name}": value for name, value in average.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
+    finite = progress.best if math.isfinite(progress.best) else None
+    header = {"step": progress.step, "best": finite, "best_step": progress.best_step, "since_best": progress.since_best}
+    save_tensors(run.state_path, tensors, header)
+
+
+def _restore(run: Run, module: nn.Module, average: AveragedModel | None, optimizer: Any) -> Progress:
+    tensors, header = load_tensors(run.state_path, remedy=f"start again with `metavqa runs rm {run.id}`")
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+    module.load_state_dict(part("model/"))
+    if average is not None:
+        average.load_state_dict(part("average/"))
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in part("optimizer/").items():
+        index, _, key = name.partition("/")
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    best = -math.inf if header["best"] is None else header["best"]
+    return Progress(header["step"], best, header["best_step"], header["since_best"], part("best/"))

@@ -1,0 +1,79 @@
+"""What every engine verb needs to know: where things are, the configuration, and the device."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import platformdirs
+import torch
+
+from metavqa_cli.clip.encoder import ClipEncoder, load_encoder
+from metavqa_cli.schema.config import Config
+from metavqa_cli.schema.errors import DeviceError
+from metavqa_cli.store.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Session:
+    """One command's view of the world.
+
+    ``force`` repeats what is already finished; ``resume`` is the id of the unfinished run that the job must go on with.
+    """
+
+    workspace: Workspace
+    config: Config
+    force: bool = False
+    resume: str | None = None
+
+    @cached_property
+    def device(self) -> torch.device:
+        return choose_device(self.config.runtime.device)
+
+    @cached_property
+    def encoder(self) -> ClipEncoder:
+        """The CLIP model of the configuration, loaded when first asked for."""
+        return load_encoder(self.config.clip.model, self.device, cache_dir())
+
+    def unforced(self) -> "Session":
+        """The same session for parents, which are reused even when the job itself is repeated or resumed."""
+        return replace(self, force=False, resume=None)
+
+
+def cache_dir() -> Path:
+    """Where unpacked models live; safe to delete."""
+    return platformdirs.user_cache_path("metavqa", appauthor=False)
+
+
+def choose_device(name: str) -> torch.device:
+    """auto is the GPU when there is one. Raises ``DeviceError`` for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"the device {name!r} cannot be used ({reason}); use --device auto or cpu") from None
+    return device
+
+
+@contextmanager
+def memory_explained() -> Iterator[None]:
+    """Turn a failed allocation, in the memory of the CPU or of a GPU, into a ``DeviceError`` with the way out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        if not (isinstance(error, MemoryError) or "out of memory" in reason or "DefaultCPUAllocator" in reason):
+            raise
+        way_out = "make the batch or the network smaller (--set), or choose another --device"
+        raise DeviceError(f"out of memory ({reason}); {way_out}") from error
+
+
+def prepare_torch(config: Config) -> None:
+    """Threads and reproducibility for this process, as configured."""
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
+    torch.backends.cudnn.benchmark = False

@@ -1,0 +1,115 @@
+"""HyperLDM: the noise prediction ε_ψ(z_t, t, e) in the generator's latent space, and its loss (Section 5)."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metavqa_cli.generator.layers import linear, normal_like
+from metavqa_cli.guidance.schedule import Schedule
+
+SE_REDUCTION = 16
+"""Ratio between a layer's width and its squeeze (Hu et al., 2018)."""
+
+
+def time_embedding(t: Int64[Tensor, " batch"], size: int) -> Float[Tensor, "batch size"]:
+    """Sines, then cosines, of t at ``size``/2 frequencies from 1 down to almost 1/10,000."""
+    half = (size + 1) // 2
+    frequencies = 10_000 ** (-torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    angles = t[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :size]
+
+
+class ResidualBlock(nn.Module):
+    """skip(h) + gate·silu(linear([h, condition])), where squeeze-and-excitation computes the gate of each unit."""
+
+    def __init__(self, n_in: int, condition: int, n_out: int, generator: torch.Generator | None) -> None:
+        super().__init__()
+        squeezed = max(n_out // SE_REDUCTION, 4)
+        self.main = linear(n_in + condition, n_out, generator)
+        self.squeeze = linear(n_out, squeezed, generator)
+        self.excite = linear(squeezed, n_out, generator, nonlinearity="linear")
+        self.skip = nn.Identity() if n_in == n_out else linear(n_in, n_out, generator, nonlinearity="linear")
+
+    def forward(
+        self, h: Float[Tensor, "batch n_in"], condition: Float[Tensor, "batch condition"]
+    ) -> Float[Tensor, "batch n_out"]:
+        u = F.silu(self.main(torch.cat([h, condition], dim=-1)))
+        gate = self.excite(F.relu(self.squeeze(u))).sigmoid()
+        return self.skip(h) + gate * u
+
+
+class Denoiser(nn.Module):
+    """ε_ψ(z_t, t, e): a residual MLP that sees the question and the time at the input and at every layer (A.2).
+
+    ``e`` is unit-norm, or zeros for "no question"; inside it is multiplied by √E, so that its coordinates are as large
+    as those of z_t. The last layer starts at zero: the first prediction is "no noise". ``generator`` draws the
+    initial parameters; None leaves them to ``load_state_dict(..., assign=True)``.
+    """
+
+    def __init__(
+        self, latent: int, embed: int, hidden: Sequence[int], time_dim: int, generator: torch.Generator | None
+    ) -> None:
+        super().__init__()
+        self.latent, self.embed, self.time_dim = latent, embed, time_dim
+        condition = embed + time_dim
+        widths = zip([latent, *hidden[:-1]], hidden, strict=True)
+        self.blocks = nn.ModuleList(ResidualBlock(n_in, condition, n_out, generator) for n_in, n_out in widths)
+        self.out = linear(hidden[-1] + condition, latent, generator)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(
+        self, z_t: Float[Tensor, "batch latent"], t: Int64[Tensor, " batch"], e: Float[Tensor, "batch embed"]
+    ) -> Float[Tensor, "batch latent"]:
+        condition = torch.cat([e * self.embed**0.5, time_embedding(t, self.time_dim).to(e)], dim=-1)
+        h = z_t
+        for block in self.blocks:
+            h = block(h, condition)
+        return self.out(torch.cat([h, condition], dim=-1))
+
+
+class LatentScaler(nn.Module):
+    """Latents z-scored by coordinate: diffusion starts and ends at unit variance."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Float[Tensor, " latent"], std: Float[Tensor, " latent"]) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    @classmethod
+    def fit(cls, z: Float[Tensor, "batch latent"]) -> "LatentScaler":
+        """The scaler of latents that exist; a coordinate that never varies keeps a s.d. of 1e-6."""
+        return cls(z.mean(0), z.std(0, correction=0).clamp_min(1e-6))
+
+    def standardise(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        return (z - self.mean) / self.std
+
+    def restore(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        """The exact inverse of ``standardise``, up to rounding."""
+        return z * self.std + self.mean
+
+
+def diffusion_loss(
+    denoiser: nn.Module,
+    schedule: Schedule,
+    z0: Float[Tensor, "batch latent"],
+    e: Float[Tensor, "batch embed"],
+    dropout: float,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """Eq. 9 per coordinate (1.0 when nothing is predicted), at a random time for each standardised latent.
+
+    Each question is replaced by zeros with probability ``dropout``, independently (Section 5.2).
+    """
+    draw_on = generator.device
+    t = torch.randint(schedule.T, (len(z0),), generator=generator, device=draw_on).to(z0.device)
+    dropped = (torch.rand(len(z0), 1, generator=generator, device=draw_on) < dropout).to(z0.device)
+    noise = normal_like(z0, generator)
+    predicted = denoiser(schedule.q_sample(z0, t, noise), t, e.masked_fill(dropped, 0))
+    loss = F.mse_loss(predicted, noise)
+    return loss, {"loss": loss.detach()}

@@ -1,0 +1,55 @@
+"""HyperLDM at inference: question embeddings → latents → weights (Algorithm 14)."""
+
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from metavqa_cli.generator.protocol import Generator
+from metavqa_cli.guidance.cfg import guided_noise
+from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler
+from metavqa_cli.guidance.sampling import Seeds, ddim, ddpm
+from metavqa_cli.guidance.schedule import Schedule
+
+Sampler = Literal["ddim", "ddpm"]
+
+
+@torch.no_grad()
+def sample_latents(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    scaler: LatentScaler,
+    e: Float[Tensor, "batch embed"],
+    gamma: float | Float[Tensor, " batch"],
+    seeds: Seeds,
+    sampler: Sampler = "ddim",
+    steps: int = 25,
+) -> Float[Tensor, "batch latent"]:
+    """One latent in the generator's own units for each question ``e[i]``, from noise of ``seeds[i]``.
+
+    ``steps`` counts DDIM's; DDPM always takes all T.
+    """
+
+    def denoise(z_t: Float[Tensor, "batch latent"], t: Int64[Tensor, " batch"]) -> Float[Tensor, "batch latent"]:
+        return guided_noise(denoiser, z_t, t, e, gamma)
+
+    sample = partial(ddim, steps=steps) if sampler == "ddim" else ddpm
+    return scaler.restore(sample(denoise, schedule, seeds, denoiser.latent, device=e.device, dtype=e.dtype))
+
+
+@torch.no_grad()
+def generate_weights(
+    generator: Generator,
+    denoiser: Denoiser,
+    schedule: Schedule,
+    scaler: LatentScaler,
+    e: Float[Tensor, "batch embed"],
+    gamma: float | Float[Tensor, " batch"],
+    seeds: Seeds,
+    sampler: Sampler = "ddim",
+    steps: int = 25,
+) -> Float[Tensor, "batch params"]:
+    """The weights that the sampled latents decode to."""
+    return generator.decode(sample_latents(denoiser, schedule, scaler, e, gamma, seeds, sampler, steps))

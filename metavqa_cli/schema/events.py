@@ -1,0 +1,137 @@
+"""Facts that engine verbs yield while they work, named in the past tense.
+
+``store`` appends them to a run's ``events.jsonl``, ``cli/console.py`` renders them, the dashboard tails the files.
+Every event is a frozen dataclass of plain JSON values; ``to_record`` and ``from_record`` are exact inverses.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """A run began, or went on after an interruption (``resumed_at`` > 0 is the step it went on from)."""
+
+    run: str
+    kind: str
+    total_steps: int
+    resumed_at: int = 0
+
+
+@dataclass(frozen=True)
+class StepLogged(Event):
+    """Training metrics at one step: ``loss``, ``lr``, ``grad_norm``, ``tasks_per_s`` and the method's own."""
+
+    step: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ValidationMeasured(Event):
+    """Metrics on the validation tasks at one step. ``best`` says that this is the best so far."""
+
+    step: int
+    metrics: dict[str, float]
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """The run can be resumed from this step."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class ProgressMade(Event):
+    """``done`` of ``total`` units of a named phase ("drawing images", "adapting tasks") are finished."""
+
+    phase: str
+    done: int
+    total: int
+    unit: str = "it"
+
+
+@dataclass(frozen=True)
+class Narrated(Event):
+    """One sentence for the person watching."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Reused(Event):
+    """A finished artefact with the same configuration was found and not made again."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class DatasetBuilt(Event):
+    """A dataset is complete on disk."""
+
+    name: str
+    path: str
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class WeightsGenerated(Event):
+    """A classifier was generated for a question. Times in milliseconds."""
+
+    question: str
+    gamma: float
+    milliseconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RunFinished(Event):
+    """The run is complete; ``result`` is what ``result.json`` holds."""
+
+    run: str
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunInterrupted(Event):
+    """The run was stopped by the user after a checkpoint at ``step``."""
+
+    run: str
+    step: int
+
+
+@dataclass(frozen=True)
+class RunFailed(Event):
+    """The run ended with an error; ``message`` is what the user saw."""
+
+    run: str
+    message: str
+
+
+EVENTS: dict[str, type[Event]] = {
+    event.__name__: event
+    for event in (
+        RunStarted, StepLogged, ValidationMeasured, CheckpointSaved, ProgressMade, Narrated, Reused,
+        DatasetBuilt, WeightsGenerated, RunFinished, RunInterrupted, RunFailed,
+    )
+}  # fmt: skip
+
+
+def to_record(event: Event) -> dict[str, Any]:
+    """The event as one JSON object with its class name under ``event``."""
+    return {"event": type(event).__name__, **asdict(event)}  # type: ignore[call-overload]
+
+
+def from_record(record: dict[str, Any]) -> Event | None:
+    """The event that ``record`` describes, or None for a kind that this version does not know."""
+    kind = EVENTS.get(record.get("event", ""))
+    if kind is None:
+        return None
+    known = {name: value for name, value in record.items() if name in kind.__dataclass_fields__}
+    return kind(**known)

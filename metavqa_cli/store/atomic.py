@@ -1,0 +1,118 @@
+"""Whole-file writes that either happen completely or not at all.
+
+A file is written under a temporary name in its own folder, flushed to the disk, and moved into place in one step, so a
+reader (or a resumed run) never meets half a file.
+"""
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from metavqa_cli.schema.errors import JobError
+
+TEMPORARY = ".tmp-"
+ANOTHER_PLACE = "choose a writable folder (--workspace, or the output's own option)"
+REASONS: dict[int, tuple[str, str]] = {
+    errno.ENOSPC: ("the disk is full", "free some space, or choose another disk with --workspace"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, or choose another disk with --workspace"),
+    errno.EFBIG: ("the file is larger than the system allows", "raise the limit (ulimit -f), or choose another disk"),
+    errno.EROFS: ("the file system is read-only", ANOTHER_PLACE),
+    errno.EACCES: ("permission denied", ANOTHER_PLACE),
+    errno.EPERM: ("the operation is not permitted", ANOTHER_PLACE),
+    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
+    errno.EISDIR: ("a folder with that name is in the way", "choose another name"),
+    errno.EEXIST: ("a part of the path is a file, not a folder", "choose another path"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another path"),
+    errno.ENOENT: ("a folder of the path does not exist", "create it, or choose another path"),
+}
+
+
+def write_failure(path: Path, error: OSError) -> JobError:
+    """The user's view of an ``OSError`` met while writing ``path``: the path, the reason and the way out."""
+    reason, way_out = REASONS.get(error.errno or 0, (error.strerror or str(error), ANOTHER_PLACE))
+    return JobError(f"cannot write {path}: {reason}; {way_out}")
+
+
+def temporary_name() -> str:
+    """A name that nobody else uses, for a file or folder in the making."""
+    return f"{TEMPORARY}{os.urandom(4).hex()}"
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` about ``path`` (or about no particular file) into a ``JobError``; others pass unchanged.
+
+    A path counts as "about" when it is ``path`` itself, lies inside it, or is one of its parents, or a temporary
+    neighbour of it, so that an unreadable image met while writing a manifest is still reported as that image.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and not _concerns(Path(os.fsdecode(error.filename)), path):
+            raise
+        raise write_failure(path, error) from error
+
+
+def _concerns(found: Path, path: Path) -> bool:
+    neighbour = found.parent == path.parent and found.name.startswith(TEMPORARY)
+    return neighbour or found in (path, *path.parents) or path in found.parents
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` (same suffix) to be written; on success it becomes ``path``.
+
+    Missing parent folders are created. When the body raises, the temporary file is removed and ``path`` is untouched.
+    Raises ``JobError`` naming path, reason and way out for a full disk, a read-only folder and the like.
+    """
+    temporary = path.with_name(f"{temporary_name()}-{path.name[-100:]}")
+    try:
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            sync_folder(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside ``folder`` survive a power cut (a no-op on Windows, which has no such call)."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically, as UTF-8 with the line ends it has."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """Write ``obj`` to ``path`` atomically, as indented JSON with a final newline."""
+    write_text(path, json.dumps(obj, indent=2, ensure_ascii=False) + "\n")

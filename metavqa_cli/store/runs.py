@@ -1,0 +1,271 @@
+"""Runs on disk: one folder each, whose state is read off its files, so that nothing can disagree with them.
+
+``run.json`` (who it is), ``config.toml`` (fully resolved), ``events.jsonl`` (what happened), ``model.safetensors`` and
+``state.safetensors`` (weights; optimiser, RNG and step), ``result.json`` (only when finished), ``run.lock``.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
+from metavqa_cli.schema.events import Event, RunFailed, RunInterrupted, RunStarted
+from metavqa_cli.store import locks, log
+from metavqa_cli.store.atomic import explained, sync_folder, temporary_name, write_json, write_text
+from metavqa_cli.store.workspace import Workspace
+
+SCHEMA_VERSION = 1
+REQUIRED = {"kind", "key", "parents", "dataset", "created"}
+
+RunState = Literal["running", "finished", "failed", "interrupted", "stale"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A handle on a run's folder; reads are fresh every time."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def kind(self) -> str:
+        return str(self.manifest()["kind"])
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def state_path(self) -> Path:
+        return self.path / "state.safetensors"
+
+    @property
+    def events_path(self) -> Path:
+        return self.path / "events.jsonl"
+
+    def manifest(self) -> dict[str, Any]:
+        """``kind, id, key, parents {role: id}, dataset {name, fingerprint}, created, schema_version`` and extras."""
+        path = self.path / "run.json"
+        manifest = _read_json(path)
+        if manifest.get("schema_version") != SCHEMA_VERSION or not manifest.keys() >= REQUIRED:
+            found = manifest.get("schema_version")
+            raise JobError(f"{path} has schema version {found}, not {SCHEMA_VERSION}; {_removal(path)}")
+        return manifest
+
+    def is_intact(self) -> bool:
+        """Whether the manifest can be read."""
+        try:
+            return bool(self.manifest())
+        except (JobError, MissingError):
+            return False
+
+    def config(self) -> dict[str, Any]:
+        """The fully resolved configuration (sections of plain values). A value of None is absent: TOML has none."""
+        import tomli
+
+        path = self.path / "config.toml"
+        try:
+            return tomli.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise MissingError(f"{path} is missing; {_removal(path)}") from None
+        except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise JobError(f"{path} is damaged ({error}); {_removal(path)}") from None
+
+    def result(self) -> dict[str, Any] | None:
+        """What the finished run measured, or None."""
+        path = self.path / "result.json"
+        return _read_json(path) if path.is_file() else None
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Mark the run as finished with ``result``."""
+        write_json(self.path / "result.json", result)
+
+    def state(self) -> RunState:
+        """finished: has a result; running: a living process holds the lock; else how its last process ended."""
+        if (self.path / "result.json").is_file():
+            return "finished"
+        if locks.is_held(self._lock_path):
+            return "running"
+        return _ending(self.events_path)
+
+    def append(self, event: Event) -> None:
+        """Add one event to the log, with the time (``at``, seconds since 1970)."""
+        log.append(self.events_path, event)
+
+    def events(self, offset: int = 0) -> tuple[list[Event], int]:
+        """The events from byte ``offset`` on, and the offset to ask for next (see ``log.read``)."""
+        return log.read(self.events_path, offset)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold this run for the body; ``BusyError`` names the run, the process and the age when it is taken."""
+        return locks.hold(self._lock_path, f"run {self.id}")
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path / "run.lock"
+
+
+def run_key(kind: str, sections: dict[str, Any], parents: dict[str, str], dataset_fingerprint: str) -> str:
+    """SHA-256 of everything that a run's outcome depends on: equal key, equal run.
+
+    ``sections`` are the parts of the configuration named in ``schema.config.RUN_SECTIONS``.
+    """
+    import hashlib
+
+    inputs = [SCHEMA_VERSION, kind, sections, parents, dataset_fingerprint]
+    canonical = json.dumps(inputs, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+
+def list_runs(workspace: Workspace) -> list[Run]:
+    """All runs with an intact manifest, oldest first."""
+    runs = [run for run in (Run(workspace.runs_dir / name) for name in workspace.run_ids()) if run.is_intact()]
+    return sorted(runs, key=lambda run: (run.manifest()["created"], run.id))
+
+
+def find(workspace: Workspace, kind: str, key: str) -> Run | None:
+    """The newest run with exactly this key, in whatever state."""
+    return newest(workspace, kind, finished=False, match=lambda run: run.manifest()["key"] == key)
+
+
+def newest(
+    workspace: Workspace, kind: str, *, finished: bool = True, match: Callable[[Run], bool] | None = None
+) -> Run | None:
+    """The newest run of ``kind`` that ``match`` accepts; only finished ones, unless ``finished=False``."""
+    for run in reversed(list_runs(workspace)):
+        if run.kind != kind or (finished and run.state() != "finished"):
+            continue
+        if match is None or match(run):
+            return run
+    return None
+
+
+def get(workspace: Workspace, name: str) -> Run:
+    """The run with this id, or whose id alone begins so; ``MissingError`` names near ids, ``UsageError`` all fits."""
+    ids = workspace.run_ids()
+    fits = [name] if name in ids else [known for known in ids if name and known.startswith(name)]
+    if len(fits) > 1:
+        raise UsageError(f"run {name!r} is ambiguous: {', '.join(fits)}; type more of the id")
+    if fits:
+        return Run(workspace.runs_dir / fits[0])
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, ids, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise MissingError(f"there is no run {name!r} in {workspace.root}; {hint}`metavqa runs ls` lists all runs")
+
+
+def create(
+    workspace: Workspace,
+    kind: str,
+    key: str,
+    config: dict[str, Any],
+    parents: dict[str, str],
+    dataset: dict[str, str],
+    extra: dict[str, Any] | None = None,
+    fresh: bool = False,
+) -> Run:
+    """Make the folder of a run with its manifest and configuration, complete from the first moment.
+
+    Its id is ``kind-key[:8]``, with ``-2``, ``-3``… when that is taken. Without ``fresh`` an existing run with the same
+    key is returned as it is, so that it can be resumed.
+    """
+    existing = None if fresh else find(workspace, kind, key)
+    if existing:
+        return existing
+    manifest = {
+        **(extra or {}), "kind": kind, "key": key, "parents": parents, "dataset": dataset,
+        "created": datetime.now(timezone.utc).isoformat(timespec="microseconds"), "schema_version": SCHEMA_VERSION,
+    }  # fmt: skip
+    draft = workspace.runs_dir / temporary_name()
+    try:
+        return _move_in(draft, manifest, config)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove(run: Run, force: bool = False) -> None:
+    """Delete a run. ``BusyError`` while it runs; ``UsageError`` when others were made from it, unless ``force``."""
+    children = [other.id for other in list_runs(_workspace_of(run)) if run.id in other.manifest()["parents"].values()]
+    if children and not force:
+        raise UsageError(f"run {run.id} is a parent of {', '.join(children)}; remove those first, or add --force")
+    doomed = run.path.with_name(temporary_name())
+    with explained(run.path):
+        if locks.is_held(run._lock_path):
+            owner = locks.read_owner(run._lock_path) or "another process"
+            raise BusyError(f"run {run.id} is in use by {owner}; stop it before removing it")
+        run.path.rename(doomed)  # one step: a kill during the deletion leaves no half run behind
+        shutil.rmtree(doomed)
+
+
+def _move_in(draft: Path, manifest: dict[str, Any], config: dict[str, Any]) -> Run:
+    """Write the draft folder and rename it to the first id that is free."""
+    import tomlkit
+
+    base = f"{manifest['kind']}-{manifest['key'][:8]}"
+    write_text(draft / "config.toml", tomlkit.dumps(_without_none(config)))
+    number = 1
+    while True:
+        run = Run(draft.with_name(base if number == 1 else f"{base}-{number}"))
+        write_json(draft / "run.json", {"id": run.id, **manifest})
+        with explained(run.path):
+            if not run.path.exists() and _rename(draft, run.path):
+                sync_folder(run.path.parent)
+                return run
+        number += 1
+
+
+def _rename(draft: Path, target: Path) -> bool:
+    """Whether ``draft`` became ``target``; False when another process took the name in the meantime."""
+    try:
+        draft.rename(target)
+    except OSError:
+        if target.exists():
+            return False
+        raise
+    return True
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in values.items() if value is not None}
+    return {name: _without_none(value) if isinstance(value, dict) else value for name, value in kept.items()}
+
+
+def _workspace_of(run: Run) -> Workspace:
+    return Workspace(run.path.parent.parent)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise MissingError(f"{path} is missing; `metavqa runs ls` lists what there is") from None
+    except ValueError as error:
+        raise JobError(f"{path} is damaged ({error}); {_removal(path)}") from None
+    if not isinstance(value, dict):
+        raise JobError(f"{path} is damaged: expected an object, found {type(value).__name__}; {_removal(path)}")
+    return value
+
+
+def _removal(path: Path) -> str:
+    return f"remove the run with `metavqa runs rm {path.parent.name}` and make it again"
+
+
+def _ending(events_path: Path) -> RunState:
+    """How the last process of a run that nobody holds ended, read off the end of its log."""
+    for event in log.newest_first(events_path):
+        if isinstance(event, RunInterrupted):
+            return "interrupted"
+        if isinstance(event, RunFailed):
+            return "failed"
+        if isinstance(event, RunStarted):
+            break
+    return "stale"

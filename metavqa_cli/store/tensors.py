@@ -1,0 +1,145 @@
+"""Tensor files that explain themselves: safetensors with a JSON header and a checksum, and never a pickle.
+
+The file's ``__metadata__`` holds ``metavqa`` (the header as JSON) and ``sha256`` (of the tensors' names, types, shapes
+and bytes). Headers are read without torch.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.store.atomic import atomic_path
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+REMEDY = "make it again with the command that wrote it and --force"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a safetensors file says about itself: its metadata and, for each tensor, type, shape and byte range.
+
+    ``data_start`` is the file position of byte 0 of those ranges.
+    """
+
+    metadata: dict[str, str]
+    tensors: dict[str, dict[str, Any]]
+    data_start: int
+
+
+def save_tensors(path: Path, tensors: "dict[str, torch.Tensor]", header: dict[str, Any]) -> None:
+    """Write ``tensors`` (any device and dtype) and the JSON-able ``header`` to ``path``, atomically.
+
+    Raises ``JobError`` when the disk is full, the folder read-only, and so on.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    metadata = {"metavqa": json.dumps(header, ensure_ascii=False), "sha256": checksum(stored)}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(stored, temporary, metadata=metadata)
+        except SafetensorError as error:  # it hides the errno of a full disk in its text
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else 0, str(error)) from error
+
+
+def load_tensors(path: Path, *, remedy: str = REMEDY) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
+    """The tensors (on the CPU) and the header of ``path``, after checking length, checksum and finiteness.
+
+    Raises ``MissingError`` when there is no such file and ``JobError`` (with ``remedy``) when it is not intact.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    layout = read_layout(path, remedy=remedy)
+    header = header_of(path, layout, remedy=remedy)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise JobError(f"{path} is damaged ({error}); {remedy}") from None
+    if checksum(tensors) != layout.metadata.get("sha256"):
+        raise JobError(f"{path} is damaged: its contents do not match its checksum; {remedy}")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise JobError(f"{path} holds NaN or infinite values in {name!r}; {remedy}")
+    return tensors, header
+
+
+def read_header(path: Path, *, remedy: str = REMEDY) -> dict[str, Any]:
+    """The header that ``save_tensors`` wrote, without torch. Checks the file's length; errors as ``load_tensors``."""
+    return header_of(path, read_layout(path, remedy=remedy), remedy=remedy)
+
+
+def header_of(path: Path, layout: Layout, *, remedy: str = REMEDY) -> dict[str, Any]:
+    """The ``metavqa`` header within ``layout``; ``JobError`` when the file was not written by this program."""
+    try:
+        header = json.loads(layout.metadata["metavqa"])
+    except (KeyError, ValueError, TypeError):
+        header = None
+    if not isinstance(header, dict):
+        raise JobError(f"{path} is a safetensors file, but not one of metavqa's; {remedy}")
+    return header
+
+
+def read_layout(path: Path, *, remedy: str = REMEDY) -> Layout:
+    """Parse the head of a safetensors file (8-byte little-endian length, then JSON) and check the file's length."""
+    found = _size(path)
+    with path.open("rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        if found < 8 or length > MAX_HEADER_BYTES:
+            raise JobError(f"{path} is not a safetensors file ({found} bytes); {remedy}")
+        if found < 8 + length:
+            raise JobError(f"{path} is truncated: expected at least {8 + length} bytes, found {found}; {remedy}")
+        layout = _parse_layout(handle.read(length), 8 + length)
+    if layout is None:
+        raise JobError(f"{path} is damaged: its header cannot be read; {remedy}")
+    expected = layout.data_start + max((entry["data_offsets"][1] for entry in layout.tensors.values()), default=0)
+    if found != expected:
+        word = "truncated" if found < expected else "damaged"
+        raise JobError(f"{path} is {word}: expected {expected} bytes, found {found}; {remedy}")
+    return layout
+
+
+def _size(path: Path) -> int:
+    try:
+        size = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingError(f"{path} does not exist; check the path, or run the command that writes it") from None
+    if path.is_dir():
+        raise MissingError(f"{path} is a folder, not a file; name a .safetensors file")
+    return size
+
+
+def _parse_layout(data: bytes, data_start: int) -> Layout | None:
+    """The layout, or None when ``data`` is not the JSON of a safetensors header."""
+    try:
+        entries = json.loads(data)
+        metadata = entries.pop("__metadata__", {})
+        for entry in entries.values():
+            start, end = entry["data_offsets"]
+            described = isinstance(entry["dtype"], str) and isinstance(entry["shape"], list)
+            if not described or not 0 <= int(start) <= int(end):
+                return None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return Layout(metadata, entries, data_start) if isinstance(metadata, dict) else None
+
+
+def checksum(tensors: "dict[str, torch.Tensor]") -> str:
+    """SHA-256 over names, types, shapes and bytes of CPU tensors, in the order of their names."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,125 @@
+"""Tasks as values: one question with its answers, its images, and where it stands in the splits."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.store.atomic import write_text
+from metavqa_cli.tasks.prompts import fill
+
+Split = Literal["train", "validation", "test"]
+Novelty = Literal["wording", "combination", "family"]
+Example = tuple[str, int]  # image id, index into the answers
+
+
+@dataclass(frozen=True)
+class Task:
+    """T_i: a question, its answers, and its (image, answer) examples.
+
+    ``template`` turns an answer into the statement that is compared with images. ``family`` and ``novelty`` (test tasks
+    only: what is new in the question) are empty where the source does not know them.
+    """
+
+    question: str
+    template: str
+    answers: tuple[str, ...]
+    support: tuple[Example, ...]
+    query: tuple[Example, ...]
+    split: Split
+    family: str = ""
+    novelty: Novelty | None = None
+
+    @cached_property
+    def statements(self) -> list[str]:
+        """The template completed with each answer."""
+        return [fill(self.template, answer) for answer in self.answers]
+
+
+@dataclass(frozen=True)
+class TaskSet:
+    """All tasks of a dataset, in file order."""
+
+    tasks: tuple[Task, ...]
+
+    def of(self, split: Split) -> list[Task]:
+        return [task for task in self.tasks if task.split == split]
+
+    def image_ids(self) -> list[str]:
+        """Every image that a task uses, sorted."""
+        return sorted({image for task in self.tasks for image, _ in (*task.support, *task.query)})
+
+    def texts(self) -> list[str]:
+        """Every question and statement, each once, in order of appearance."""
+        return list(dict.fromkeys(text for task in self.tasks for text in (task.question, *task.statements)))
+
+    def summary(self) -> dict[str, Any]:
+        """The counts that describe a dataset; accuracies of the two trivial guesses in per cent over the test tasks."""
+        tasks, test = self.tasks, self.of("test")
+        pairs = sum(len(t.support) + len(t.query) for t in tasks)
+        sides = [
+            {i for t in self.tasks if (t.split == "test") == side for i, _ in (*t.support, *t.query)} for side in (0, 1)
+        ]
+        return {
+            "tasks": len(tasks),
+            **{split: len(self.of(split)) for split in ("train", "validation", "test")},
+            "pairs": pairs,
+            "images": len(self.image_ids()),
+            "images_shared_by_train_and_test": len(sides[0] & sides[1]),
+            "families": len({t.family for t in tasks if t.family}),
+            "answers_per_task": _mean(len(t.answers) for t in tasks),
+            "pairs_per_task": round(pairs / max(1, len(tasks)), 2),
+            "support_per_task": _mean(len(t.support) for t in tasks),
+            "query_per_task": _mean(len(t.query) for t in tasks),
+            "chance": round(100 * _mean(1 / len(t.answers) for t in test), 2),
+            "majority": round(100 * _mean(_majority(t) for t in test), 2),
+            "novelty": dict(sorted(Counter(t.novelty for t in test if t.novelty).items())),
+        }
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return round(sum(numbers) / len(numbers), 4) if numbers else 0.0
+
+
+def _majority(task: Task) -> float:
+    """Accuracy on the query set of always giving the support set's most frequent answer."""
+    counts = Counter(label for _, label in task.support)
+    best = max(counts, key=counts.__getitem__, default=None)
+    return sum(label == best for _, label in task.query) / max(1, len(task.query))
+
+
+def dump_tasks(path: Path, tasks: TaskSet) -> None:
+    """One JSON object a line, atomically."""
+    write_text(path, "".join(json.dumps(asdict(task), ensure_ascii=False) + "\n" for task in tasks.tasks))
+
+
+def load_tasks(path: Path) -> TaskSet:
+    """Read ``dump_tasks``'s file. ``MissingError`` when absent, ``JobError`` naming the line when damaged."""
+    try:
+        lines = path.read_bytes().splitlines()  # of bytes: a question may hold a character that str.splitlines cuts at
+    except FileNotFoundError:
+        raise MissingError(f"{path} is missing; build the dataset again with `metavqa dataset build`") from None
+    tasks = []
+    for number, line in enumerate(lines, 1):
+        try:
+            tasks.append(_parse(json.loads(line.decode("utf-8"))))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise JobError(
+                f"{path}, line {number} is damaged ({error}); build the dataset again with --force"
+            ) from None
+    return TaskSet(tuple(tasks))
+
+
+def _parse(record: dict[str, Any]) -> Task:
+    pairs = {key: tuple((str(image), int(label)) for image, label in record[key]) for key in ("support", "query")}
+    task = Task(**{**record, **pairs, "answers": tuple(record["answers"])})
+    if task.split not in get_args(Split):
+        raise ValueError(f"split {task.split!r}")
+    if not all(0 <= label < len(task.answers) for _, label in (*task.support, *task.query)):
+        raise ValueError("a label that no answer has")
+    return task

@@ -1,0 +1,59 @@
+"""The front door is light: help, completion and listings import nothing heavy and answer at once."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.terminal import python
+
+HEAVY = ("torch", "numpy", "open_clip", "textual", "scipy", "PIL")
+LISTING = f"""
+import json, sys
+from metavqa_cli.cli.app import run
+code = run(sys.argv[1:])
+print(json.dumps({{"code": code, "heavy": [name for name in {HEAVY!r} if name in sys.modules]}}), file=sys.stderr)
+"""
+COMPLETING = f"""
+import json, sys
+from metavqa_cli.cli.app import run
+try:
+    run([])
+finally:
+    print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "--version", "runs --help", "runs ls", "runs ls --json", "config show", "config show --json",
+     "config validate", "config schema", "env", "locate"],
+)  # fmt: skip
+def test_listing_commands_import_nothing_heavy(tmp_path: Path, command: str) -> None:
+    args = ["-w", str(tmp_path / "workspace"), *command.split()]
+    done = python("-c", LISTING, *args, cwd=tmp_path)
+    report = json.loads(done.err.splitlines()[-1])
+    assert report == {"code": 0, "heavy": []}
+    assert done.out or command == "config validate"
+
+
+@pytest.mark.parametrize("words", ["metavqa ", "metavqa runs ", "metavqa runs show ", "metavqa config show --preset "])
+def test_completion_imports_nothing_heavy(tmp_path: Path, words: str) -> None:
+    asked = {"_METAVQA_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = python("-c", COMPLETING, cwd=tmp_path, METAVQA_WORKSPACE=str(tmp_path), **asked)
+    assert json.loads(done.err.splitlines()[-1]) == []
+
+
+def test_help_answers_soon(tmp_path: Path) -> None:
+    """A generous bound for a busy machine; tests/bench measures the real one."""
+    python("-m", "metavqa_cli", "--help", cwd=tmp_path)
+    begun = time.perf_counter()
+    done = python("-m", "metavqa_cli", "--help", cwd=tmp_path)
+    assert time.perf_counter() - begun < 5
+    assert done.code == 0 and "Usage: metavqa" in done.out
+
+
+def test_the_package_root_imports_nothing_at_all(tmp_path: Path) -> None:
+    code = "import sys; before = set(sys.modules); import metavqa_cli; print(sorted(set(sys.modules) - before))"
+    assert python("-c", code, cwd=tmp_path).out == "['metavqa_cli']\n"
