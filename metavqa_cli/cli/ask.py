@@ -61,7 +61,9 @@ def ask(
     samples: SamplesOption = 1,
     seed: SampleSeedOption = 0,
     limit: LimitOption = None,
-    sheet: Annotated[Path | None, typer.Option("--sheet", help="Also draw images and answers to this PNG file.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", help="Also draw images and answers to this PNG file.")
+    ] = None,
     model: ModelOption = None,
     dataset: DatasetOption = None,
     clip: ClipOption = None,

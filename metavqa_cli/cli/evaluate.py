@@ -40,7 +40,7 @@ def evaluate(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...", autocompletion=complete_run, help="Runs of ldm, hvae or baseline; the newest ldm if none."
+            metavar="[RUN]...", autocompletion=complete_run, help="Runs of ldm, hvae or baseline; newest ldms if none."
         ),
     ] = None,
     gamma: Annotated[list[float] | None, typer.Option("--gamma", help="Guidance scale; may be repeated.")] = None,

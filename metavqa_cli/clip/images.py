@@ -6,7 +6,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import cast
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from metavqa_cli.schema.errors import JobError, MissingError
 
@@ -14,6 +14,15 @@ MAX_PIXELS = 100_000_000
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
 WILDCARDS = frozenset("*?[")
+TURNS = {  # EXIF orientation -> what makes the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # Pillow warns where `open_image` decides. Files are decoded in threads, where warnings.catch_warnings is not safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -44,8 +53,9 @@ def open_image(path: Path) -> Image.Image:
 def _check_file(path: Path) -> None:
     try:
         status = path.stat()
-    except OSError as error:
-        raise MissingError(f"{path} cannot be read: {error.strerror or error}; check the path") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MissingError(f"{path} cannot be read: {reason}; check the path") from None
     if not S_ISREG(status.st_mode):
         raise JobError(f"{path} is not a file; name image files, folders or patterns like '*.png'")
     if status.st_size == 0:
@@ -64,11 +74,9 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """``image`` turned as its EXIF tag says; as it is where the tags cannot be read, since its pixels can."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # like any decoder; see open_image
-        return image
+    """Turned as the EXIF tag says. ImageOps.exif_transpose fails where it cannot write the other tags again."""
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -11,6 +11,7 @@ from torch import Tensor
 from metavqa_cli.base_network.adapter import answer_logits
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.clip.encoder import ClipEncoder
+from metavqa_cli.engine.request import check_answers
 from metavqa_cli.methods.zero_shot import zero_shot_weights
 from metavqa_cli.schema.errors import JobError, UsageError
 from metavqa_cli.store.tensors import load_tensors, save_tensors
@@ -40,7 +41,10 @@ class Classifier:
         return [fill(self.template, answer) for answer in self.answers]
 
 
-HEADER_FIELDS = tuple(name for name in Classifier.__dataclass_fields__ if name not in ("weights", "layout"))
+HEADER_TYPES: dict[str, type | tuple[type, ...]] = {
+    "question": str, "answers": list, "template": str, "logit_scale": (int, float), "encoder": dict,
+    "gamma": (int, float), "seed": int, "sampler": dict, "runs": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,9 @@ class Judgement:
 
 def save_classifier(classifier: Classifier, path: Path) -> None:
     """Write the classifier as one safetensors file, atomically."""
-    fields = {name: getattr(classifier, name) for name in HEADER_FIELDS} | {"answers": list(classifier.answers)}
-    layout = classifier.layout.to_dict() | {"fingerprint": classifier.layout.fingerprint}
-    save_tensors(path, {"weights": classifier.weights}, {"kind": KIND, "version": VERSION, "layout": layout, **fields})
+    fields = {name: getattr(classifier, name) for name in HEADER_TYPES} | {"answers": list(classifier.answers)}
+    header = {"kind": KIND, "version": VERSION, "layout": classifier.layout.to_dict(), **fields}
+    save_tensors(path, {"weights": classifier.weights}, header)
 
 
 def load_classifier(path: Path) -> Classifier:
@@ -67,16 +71,24 @@ def load_classifier(path: Path) -> Classifier:
         found = header.get("kind", "unknown")
         raise JobError(f"{path} holds a {found} of version {header.get('version')}, not a classifier; {remedy}")
     try:
-        recorded = header["layout"]
-        layout = WeightLayout.from_dict({name: value for name, value in recorded.items() if name != "fingerprint"})
-        if layout.fingerprint != recorded["fingerprint"] or tensors["weights"].shape != (layout.size,):
-            raise ValueError(f"{tuple(tensors['weights'].shape)} weights do not fit the layout {recorded}")
-        known = {name: header[name] for name in HEADER_FIELDS}
-        check_template(known["template"])
-        answers = tuple(str(answer) for answer in known.pop("answers"))
-        return Classifier(weights=tensors["weights"], layout=layout, answers=answers, **known)
+        return _parse(tensors["weights"], header)
     except (KeyError, ValueError, TypeError, UsageError) as error:
         raise JobError(f"{path} is not a valid classifier ({error}); {remedy}") from None
+
+
+def _parse(weights: Tensor, header: dict[str, Any]) -> Classifier:
+    """The classifier; a built-in exception or ``UsageError`` when it makes no sense, for its header is not trusted."""
+    for name, kind in HEADER_TYPES.items():
+        if not isinstance(header[name], kind):
+            raise TypeError(f"{name} is {header[name]!r}")
+    layout = WeightLayout.from_dict(header["layout"])
+    if weights.shape != (layout.size,):
+        raise ValueError(f"{tuple(weights.shape)} weights do not fit the layout {header['layout']}")
+    known = {name: header[name] for name in HEADER_TYPES}
+    known["answers"] = check_answers([str(answer) for answer in known["answers"]])
+    check_template(known["template"])
+    _ = known["encoder"]["model"]
+    return Classifier(weights=weights.float(), layout=layout, **known)
 
 
 def check_encoder(recorded: dict[str, Any], encoder: ClipEncoder, what: str) -> None:

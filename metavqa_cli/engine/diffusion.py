@@ -13,7 +13,7 @@ from metavqa_cli.engine.lineage import Model, find_parent, load_model, parent_ru
 from metavqa_cli.engine.loop import batch_indices, train
 from metavqa_cli.engine.pretrain import mean_accuracy, training_plan
 from metavqa_cli.engine.session import Session
-from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler, diffusion_loss
+from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler, QuestionWhitener, diffusion_loss
 from metavqa_cli.guidance.schedule import Schedule, linear_schedule, scaled_linear_schedule
 from metavqa_cli.methods.hyperldm import sample_latents
 from metavqa_cli.schema.config import Config, Ldm, Sampling
@@ -30,6 +30,13 @@ def schedule_of(settings: Ldm) -> Schedule:
     """The configured noise schedule."""
     make = linear_schedule if settings.schedule == "linear" else scaled_linear_schedule
     return make(settings.T, settings.beta_start, settings.beta_end)
+
+
+def whitener_of(e: Tensor, settings: Ldm) -> QuestionWhitener:
+    """Fitted to the training questions e [task, E]; without ``ldm.whiten`` it changes nothing."""
+    if settings.whiten:
+        return QuestionWhitener.fit(e, settings.e_floor)
+    return QuestionWhitener(torch.zeros_like(e[0]), torch.eye(e.shape[1], dtype=e.dtype, device=e.device))
 
 
 def question_seeds(arena: Arena, seed: int, sample: int = 0) -> list[int]:
@@ -50,6 +57,8 @@ class LdmTraining:
         self.scaler = LatentScaler.fit(decoder.latents)
         self.z = self.scaler.standardise(decoder.latents)
         self.schedule = schedule_of(settings)
+        self.whitener = whitener_of(train.e, settings)
+        self.e = self.whitener(train.e)
         generator = torch.Generator().manual_seed(config.seed)
         self.module = Denoiser(
             decoder.latent, train.e.shape[1], settings.hidden, settings.time_dim, generator
@@ -61,7 +70,10 @@ class LdmTraining:
         z = self.z[indices]
         if settings.z_noise:
             z = z + settings.z_noise * torch.randn(z.shape, generator=generator).to(z)
-        return diffusion_loss(self.module, self.schedule, z, self.data.e[indices], settings.dropout, generator)
+        e = self.e[indices]
+        if settings.e_noise:
+            e = e + settings.e_noise * e.shape[1] ** -0.5 * torch.randn(e.shape, generator=generator).to(e)
+        return diffusion_loss(self.module, self.schedule, z, e, settings.dropout, generator)
 
     def validate(self, module: Denoiser) -> dict[str, float]:
         """Zero-shot accuracy on the validation tasks at gamma (1 when it is not fixed)."""
@@ -70,14 +82,12 @@ class LdmTraining:
 
     def accuracy(self, module: Denoiser, gamma: float, samples: int) -> float:
         """Mean zero-shot accuracy on the validation tasks over ``samples`` latents each, in per cent."""
-        sampler = LatentSampler(module, self.schedule, self.scaler, self.config.sampling)
+        sampler = LatentSampler(module, self.schedule, self.scaler, self.whitener, self.config.sampling)
         total = 0.0
         for sample in range(samples):
             z = sampler(self.validation.e, gamma, question_seeds(self.validation, self.config.seed, sample))
             weights = self.decoder.decode(z)
-            total += mean_accuracy(
-                self.decoder.layout, weights, self.validation.pairs, self.decoder.logit_scale
-            )
+            total += mean_accuracy(self.decoder.layout, weights, self.validation.pairs, self.decoder.logit_scale)
         return total / samples
 
 
@@ -90,15 +100,24 @@ def check_steps(sampling: Sampling, T: int) -> None:
 class LatentSampler:
     """Question embeddings to latents with one denoiser, schedule and sampler."""
 
-    def __init__(self, denoiser: Denoiser, schedule: Schedule, scaler: LatentScaler, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        schedule: Schedule,
+        scaler: LatentScaler,
+        whitener: QuestionWhitener,
+        sampling: Sampling,
+    ) -> None:
         check_steps(sampling, schedule.T)
         self.denoiser, self.schedule, self.scaler, self.sampling = denoiser, schedule, scaler, sampling
+        self.whitener = whitener
 
     def __call__(self, e: Tensor, gamma: float, seeds: Sequence[int]) -> Tensor:
         """Latents [batch, L] for embeddings e [batch, E]; row i from noise of ``seeds[i]``."""
+        e, sampling = self.whitener(e), self.sampling
         return sample_latents(
-            self.denoiser, self.schedule, self.scaler, e, gamma, seeds, self.sampling.sampler, self.sampling.steps
-        )  # fmt: skip
+            self.denoiser, self.schedule, self.scaler, e, gamma, seeds, sampling.sampler, sampling.steps
+        )
 
 
 def train_ldm(session: Session, generator: Run) -> Iterator[Event]:
@@ -125,6 +144,7 @@ def _train_ldm(session: Session, generator: Run, run: Run) -> Iterator[Event | d
         gamma, measured = settings.gamma, {}
     tensors = {f"denoiser.{name}": value for name, value in module.state_dict().items()}
     tensors |= {f"scaler.{name}": value for name, value in training.scaler.state_dict().items()}
+    tensors |= {f"whitener.{name}": value for name, value in training.whitener.state_dict().items()}
     header = {"embed": data.e.shape[1], "latent": decoder.latent, "gamma": gamma}
     save_model(run, session, tensors, header)
     yield {"gamma": gamma, "gamma_validation": {f"{g:g}": value for g, value in measured.items()},
@@ -142,7 +162,8 @@ class HyperLdm:
         self.decoder = Decoder(load_model(parent_run(run, "generator"), device))
         self.sampler = LatentSampler(
             _denoiser(model, self.config.ldm), schedule_of(self.config.ldm),
-            LatentScaler(model.tensors["scaler.mean"], model.tensors["scaler.std"]), sampling,
+            LatentScaler(model.tensors["scaler.mean"], model.tensors["scaler.std"]),
+            QuestionWhitener(model.tensors["whitener.mean"], model.tensors["whitener.transform"]), sampling,
         )  # fmt: skip
 
     def weights(self, e: Tensor, gamma: float, seeds: Sequence[int]) -> Tensor:

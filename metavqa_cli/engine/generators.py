@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,9 @@ from metavqa_cli.tasks.arena import Arena
 
 PROBED_TASKS = 64  # training tasks whose decoded accuracy is logged while the HVAE trains
 VALIDATION_STEPS = 10  # gradient steps in z when a task-loss generator is validated
-DECODER_SCALE = 0.1  # standard deviation of a fresh task-loss decoder's weights around the initialisation
 
 
+@runtime_checkable
 class GeneratorTraining(Trainable[M], Protocol[M]):
     """A way to train a generator: what the loop needs, and the latents that the tasks end up with."""
 
@@ -77,7 +77,7 @@ class TaskLatentTraining:
     def __init__(self, config: Config, layout: WeightLayout, base: Tensor, train: Arena, validation: Arena) -> None:
         self.config, self.layout, self.data, self.validation = config, layout, train, validation
         shape, generator = config.hvae, torch.Generator().manual_seed(config.seed)
-        decoder = Hypernetwork(shape.latent, shape.hidden, base.cpu(), DECODER_SCALE, generator)
+        decoder = Hypernetwork(shape.latent, shape.hidden, base.cpu(), config.task_latents.scale, generator)
         self.module = TaskLatents(len(train), decoder, config.task_latents.z_init, generator).to(train.e.device)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -117,7 +117,10 @@ def _train_generator(session: Session, parents: dict[str, Run], run: Run) -> Ite
     data, validation = (dataset.arena(split, session.device) for split in ("train", "validation"))
     models = {role: load_model(parent, session.device) for role, parent in parents.items()}
     training = _training(config, layout, models, data, validation)
-    plan = training_plan(config, len(data), settings if settings.objective == "weights" else config.task_latents)
+    if settings.objective == "weights":
+        plan = training_plan(config, len(data), settings)
+    else:  # a latent is seen once an epoch, the decoder at every step
+        plan = training_plan(config, len(data), config.task_latents, rates={"mu": config.task_latents.z_lr})
     yield from train(run, training, plan, session.device)
     module, z = training.module, training.latents()
     scale = config.base_network.logit_scale

@@ -8,11 +8,11 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ SCORE = "accuracy"  # the validation metric that decides which parameters are ke
 M = TypeVar("M", bound=nn.Module)
 
 
+@runtime_checkable
 class Trainable(Protocol[M]):
     """What a method gives to the loop: parameters, a loss for one step, and a score on the validation tasks."""
 
@@ -61,6 +62,8 @@ class Plan:
     ema: float = 0.0
     patience: int = 0
     """Validations without a new best after which training stops; 0 never stops early."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Learning rates of parameters that have their own, by name."""
 
 
 @dataclass
@@ -121,7 +124,8 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
     """
     module = trainable.module
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=plan.lr, fused=device.type in ("cpu", "cuda"))
+    groups = [{"params": [p], "lr": plan.rates.get(name, plan.lr)} for name, p in module.named_parameters()]
+    optimizer = torch.optim.Adam(groups, lr=plan.lr, fused=device.type in ("cpu", "cuda"))
     average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(plan.ema)) if plan.ema else None
     averaged = module if average is None else cast(M, average.module)
     progress = Progress()

@@ -94,6 +94,36 @@ class LatentScaler(nn.Module):
         return z * self.std + self.mean
 
 
+class QuestionWhitener(nn.Module):
+    """Question embeddings centred and whitened by their principal components, to norm 1 on average; zeros mean "none".
+
+    CLIP's embeddings of questions lie close together (mean cosine 0.94 for the tiny model), and what tells two of them
+    apart is a small part of their variance. ``floor`` keeps directions that hardly vary from being magnified: their
+    s.d. counts as at least ``floor`` times the largest.
+    """
+
+    mean: Tensor
+    transform: Tensor
+
+    def __init__(self, mean: Float[Tensor, " embed"], transform: Float[Tensor, "embed embed"]) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("transform", transform)
+
+    @classmethod
+    def fit(cls, e: Float[Tensor, "batch embed"], floor: float) -> "QuestionWhitener":
+        """The whitener of the embeddings of the training questions."""
+        mean = e.mean(0)
+        values, vectors = torch.linalg.eigh((e - mean).double().mT @ (e - mean).double() / len(e))
+        std = values.clamp_min(0).sqrt()
+        transform = (vectors / (std**2 + (floor * std.max()) ** 2).sqrt().clamp_min(1e-12)).to(e.dtype)
+        norm = ((e - mean) @ transform).norm(dim=-1).mean().clamp_min(1e-12)
+        return cls(mean, transform / norm)
+
+    def forward(self, e: Float[Tensor, "batch embed"]) -> Float[Tensor, "batch embed"]:
+        return (e - self.mean) @ self.transform
+
+
 def diffusion_loss(
     denoiser: nn.Module,
     schedule: Schedule,

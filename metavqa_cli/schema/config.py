@@ -59,7 +59,7 @@ class Clip(Section):
 class BaseNetwork(Section):
     """f(x, W): the CLIP-Adapter whose weights are generated (Appendix A.2)."""
 
-    hidden: Positive = Field(64, description="hidden width H")
+    hidden: Positive = Field(32, description="hidden width H")
     logit_scale: Rate = Field(30.0, description="multiplier of the cosine between image and answer")
     init: Literal["near-clip", "paper"] = Field(
         "near-clip", description="near-clip: second layer and biases zero; paper: N(0, 1)"
@@ -70,7 +70,7 @@ class Baseline(Section):
     """Uncond. Multitask (Algorithm 2) and MNet-MAML / FOMAML (Algorithm 3); Table 3."""
 
     method: Literal["multitask", "mnet-maml", "mnet-fomaml"] = Field("multitask", description="how W is learned")
-    epochs: Positive = Field(60, description="passes over the training tasks")
+    epochs: Positive = Field(15, description="passes over the training tasks")
     lr: Rate = Field(1e-3, description="Adam learning rate")
     batch: Positive = Field(32, description="tasks in a meta-batch")
     grad_clip: Rate = Field(10.0, description="gradient norm limit")
@@ -84,7 +84,7 @@ class Zoo(Section):
     """One fine-tuned classifier for each training task (Appendix A.7.1)."""
 
     steps: Positive = Field(50, description="gradient steps on the support set")
-    lr: Rate = Field(0.05, description="their learning rate")
+    lr: Rate = Field(0.1, description="their learning rate")
 
 
 class Hvae(Section):
@@ -93,9 +93,9 @@ class Hvae(Section):
     objective: Literal["weights", "task"] = Field(
         "task", description="weights: VAE on the zoo (the paper); task: the tasks' cross-entropy"
     )
-    latent: Positive = Field(32, description="latent size L")
+    latent: Positive = Field(16, description="latent size L")
     hidden: Widths = Field((256, 256), description="decoder widths, latent side first; the VAE's encoder mirrors them")
-    epochs: Positive = Field(60, description="passes over the training tasks (objective weights)")
+    epochs: Positive = Field(30, description="passes over the training tasks (objective weights)")
     lr: Rate = Field(1e-3, description="Adam learning rate (objective weights)")
     batch: Positive = Field(48, description="tasks in a batch (objective weights)")
     grad_clip: Rate = Field(1.0, description="gradient norm limit (objective weights)")
@@ -106,19 +106,21 @@ class Hvae(Section):
 class TaskLatents(Section):
     """How the generator is trained with objective task: one latent for each task, on the tasks' own cross-entropy."""
 
-    epochs: Positive = Field(40, description="passes over the training tasks")
-    lr: Rate = Field(1e-3, description="Adam learning rate")
+    epochs: Positive = Field(30, description="passes over the training tasks")
+    lr: Rate = Field(2e-3, description="Adam learning rate of the decoder")
+    z_lr: Rate = Field(0.03, description="Adam learning rate of the latents, each of which is seen once an epoch")
     batch: Positive = Field(48, description="tasks in a batch")
     grad_clip: Rate = Field(1.0, description="gradient norm limit")
-    z_init: Rate = Field(0.5, description="s.d. of the latents at the start")
-    z_noise: Annotated[float, Field(ge=0)] = Field(0.5, description="s.d. of the noise on each task's latent")
+    scale: Rate = Field(0.02, description="s.d. of a fresh decoder's weights around the initialisation")
+    z_init: Rate = Field(0.05, description="s.d. of the latents at the start; small, so that like tasks stay close")
+    z_noise: Annotated[float, Field(ge=0)] = Field(0.3, description="s.d. of the noise on each task's latent")
     z_penalty: Annotated[float, Field(ge=0)] = Field(0.005, description="weight of the squared norm of the latents")
 
 
 class Ldm(Section):
     """HyperLDM: the latent diffusion model conditioned on the question (Section 5, Eq. 9)."""
 
-    hidden: Widths = Field((256, 512, 256), description="widths of the residual MLP with squeeze-and-excitation")
+    hidden: Widths = Field((512, 512), description="widths of the residual MLP with squeeze-and-excitation")
     time_dim: int = Field(150, ge=2, description="size of the sinusoidal time embedding")
     T: int = Field(350, ge=2, description="diffusion steps")
     schedule: Literal["linear", "scaled_linear"] = Field(
@@ -126,12 +128,17 @@ class Ldm(Section):
     )
     beta_start: Rate = Field(1e-4, description="first beta")
     beta_end: Rate = Field(0.06, lt=1, description="last beta")
-    dropout: Fraction = Field(0.2, description="probability that a question is replaced by zeros in training")
+    dropout: Fraction = Field(0.1, description="probability that a question is replaced by zeros in training")
     z_noise: Annotated[float, Field(ge=0)] = Field(
         0.0, description="s.d. of noise on the standardised latents it learns"
     )
-    epochs: Positive = Field(400, description="passes over the training tasks")
-    lr: Rate = Field(1e-3, description="Adam learning rate")
+    whiten: bool = Field(True, description="whiten the question embeddings (the paper takes them as they are)")
+    e_noise: Annotated[float, Field(ge=0)] = Field(
+        0.3, description="s.d. of noise on the questions, relative to theirs"
+    )
+    e_floor: Rate = Field(5e-3, description="least s.d. that whitening magnifies, relative to the largest")
+    epochs: Positive = Field(250, description="passes over the training tasks")
+    lr: Rate = Field(3e-3, description="Adam learning rate")
     batch: Positive = Field(128, description="latents in a batch")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.995, description="decay of the averaged weights used for sampling"
@@ -155,8 +162,8 @@ class Evaluation(Section):
     )
     samples: Positive = Field(1, description="latents drawn for each task; accuracies are averaged over them")
     few_shot_steps: Positive = Field(50, description="gradient steps on the support set")
-    few_shot_lr: Rate = Field(0.05, description="their learning rate in weight space")
-    few_shot_z_lr: Rate = Field(0.5, description="their learning rate in latent space")
+    few_shot_lr: Rate = Field(0.1, description="their learning rate in weight space")
+    few_shot_z_lr: Rate = Field(4.0, description="their learning rate in latent space")
     bootstrap: Positive = Field(2_000, description="resamples of the tasks for the 95 % intervals")
 
 

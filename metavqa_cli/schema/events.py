@@ -125,7 +125,7 @@ EVENTS: dict[str, type[Event]] = {
 
 def to_record(event: Event) -> dict[str, Any]:
     """The event as one JSON object with its class name under ``event``."""
-    return {"event": type(event).__name__, **asdict(event)}  # type: ignore[call-overload]
+    return {"event": type(event).__name__, **asdict(event)}
 
 
 def from_record(record: dict[str, Any]) -> Event | None:

@@ -40,7 +40,7 @@ class Arena:
             torch.rand(mask.shape[1], generator=torch.Generator().manual_seed(task_seed(seed, task.question)))
             for task in self.tasks
         ]).to(mask.device)  # fmt: skip
-        order = scores.masked_fill(~mask, 2.0).argsort(1, stable=True).argsort(1)
+        order = scores.masked_fill(~mask, 2.0).argsort(dim=1, stable=True).argsort(1)
         chosen = (order < (mask.sum(1, keepdim=True) * fraction).round()) & mask
         return replace(self.pairs, example_mask=chosen), replace(self.pairs, example_mask=mask & ~chosen)
 

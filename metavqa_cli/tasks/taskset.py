@@ -108,18 +108,20 @@ def load_tasks(path: Path) -> TaskSet:
     for number, line in enumerate(lines, 1):
         try:
             tasks.append(_parse(json.loads(line.decode("utf-8"))))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise JobError(
                 f"{path}, line {number} is damaged ({error}); build the dataset again with --force"
             ) from None
     return TaskSet(tuple(tasks))
 
 
-def _parse(record: dict[str, Any]) -> Task:
+def _parse(record: Any) -> Task:
+    if not isinstance(record, dict):
+        raise TypeError("not an object")
+    if record["split"] not in get_args(Split):
+        raise ValueError(f"split {record['split']!r}")
     pairs = {key: tuple((str(image), int(label)) for image, label in record[key]) for key in ("support", "query")}
-    task = Task(**{**record, **pairs, "answers": tuple(record["answers"])})
-    if task.split not in get_args(Split):
-        raise ValueError(f"split {task.split!r}")
-    if not all(0 <= label < len(task.answers) for _, label in (*task.support, *task.query)):
+    answers = tuple(record["answers"])
+    if not all(0 <= label < len(answers) for _, label in (*pairs["support"], *pairs["query"])):
         raise ValueError("a label that no answer has")
-    return task
+    return Task(**{**record, **pairs, "answers": answers})

@@ -15,31 +15,37 @@ from metavqa_cli.store.workspace import Workspace
 
 def rows_of(workspace: Path, seed: int) -> dict[str, float]:
     """Label -> mean accuracy of one seed. The validated gamma, which differs by seed, is left out of the labels."""
-    command = [sys.executable, "-m", "metavqa_cli", "-q", "-w", str(workspace), "quickstart", "--seed", str(seed), "--json"]
-    done = subprocess.run(command, capture_output=True, check=True, text=True)
-    rows = json.loads(done.stdout)["rows"]
-    return {row["label"].partition(" γ = ")[0] if "validated" in row["label"] or "shuffled" in row["label"]
-            else row["label"]: row["mean"] for row in rows}  # fmt: skip
+    command = ["-q", "-w", str(workspace), "quickstart", "--seed", str(seed), "--json"]
+    done = subprocess.run([sys.executable, "-m", "metavqa_cli", *command], capture_output=True, check=True, text=True)
+    return {_label(row["label"]): row["mean"] for row in json.loads(done.stdout)["rows"]}
+
+
+def _label(label: str) -> str:
+    return label.partition(" γ = ")[0] if "validated" in label or "shuffled" in label else label
 
 
 def claims(found: dict[str, list[float]]) -> dict[str, object]:
-    """The statements over all seeds, with the numbers behind them."""
+    """The statements over all seeds, with the numbers behind them, in points of accuracy or as shares."""
     mean = {label: statistics.mean(values) for label, values in found.items()}
     few_shot = max(mean[label] for label in mean if "few-shot" in label)
     multitask = mean["Uncond. Multitask"]
     task, paper = "task-loss generator + HyperLDM", "HVAE + HyperLDM"
     best = mean[f"{task}, validated"]
+    rises = {name: round(mean[f"{name}, γ = 1"] - mean[f"{name}, γ = 0"], 2) for name in (task, paper)}
     return {
-        "few-shot above zero-shot CLIP (points)": round(few_shot - mean["zero-shot CLIP"], 2),
-        "gamma 1 above gamma 0 (points)": {g: round(mean[f"{g}, γ = 1"] - mean[f"{g}, γ = 0"], 2) for g in (task, paper)},
-        "paper's objective above Uncond. Multitask (points, validated gamma)": round(
-            mean[f"{paper}, validated"] - multitask, 2
-        ),
-        "share of multitask to few-shot closed by the task-loss generator, one sample, validated gamma": round(
+        "few-shot above zero-shot CLIP": round(few_shot - mean["zero-shot CLIP"], 2),
+        "gamma 1 above gamma 0": rises,
+        "HVAE, validated gamma, above Uncond. Multitask": round(mean[f"{paper}, validated"] - multitask, 2),
+        "share of Uncond. Multitask to few-shot closed by the task-loss generator, one sample, validated gamma": round(
             (best - multitask) / (few_shot - multitask), 3
         ),
-        "shuffled questions bring it down by (points)": round(best - mean[f"{task}, shuffled questions,"], 2),
+        "shuffled questions bring it down by": round(best - mean[f"{task}, shuffled questions,"], 2),
     }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    sd = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": round(statistics.mean(values), 2), "sd": round(sd, 2)}
 
 
 def main() -> None:
@@ -47,10 +53,7 @@ def main() -> None:
     seeds = [int(text) for text in sys.argv[2:]] or [0, 1, 2]
     by_seed = [rows_of(root, seed) for seed in seeds]
     found = {label: [rows[label] for rows in by_seed] for label in by_seed[0]}
-    table = {
-        label: {"mean": round(statistics.mean(values), 2), "sd": round(statistics.stdev(values), 2) if len(values) > 1 else 0}
-        for label, values in found.items()
-    }  # fmt: skip
+    table = {label: spread(values) for label, values in found.items()}
     print(json.dumps({"seeds": seeds, "rows": table, "claims": claims(found)}, indent=2, ensure_ascii=False))
 
 

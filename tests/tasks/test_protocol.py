@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metavqa_cli.tasks.protocol import (
@@ -26,6 +26,7 @@ from metavqa_cli.tasks.taskset import Split, Task, TaskSet
 
 RELEASE = Path(__file__).parents[3] / "shared" / "meta-vqa"
 RELEASED = Protocol()
+SIDES = ("train", "test")  # the release's names of support and query
 needs_release = pytest.mark.skipif(not RELEASE.is_dir(), reason=f"the released Meta-VQA files are not in {RELEASE}")
 Released = dict[str, dict[str, Any]]  # question -> {"train": pairs, "test": pairs, "answers": answers}
 
@@ -70,9 +71,7 @@ def test_the_released_task_split_comes_out_exactly(released: tuple[Released, Rel
 
 
 @needs_release
-def test_every_released_task_is_cut_again_pair_by_pair(
-    released: tuple[Released, Released], original: Groups
-) -> None:
+def test_every_released_task_is_cut_again_pair_by_pair(released: tuple[Released, Released], original: Groups) -> None:
     tasks = released[0] | released[1]
     assert filter_groups(original, RELEASED) == original  # none of them is filtered out, no answer is dropped
     for question, pairs in original.items():
@@ -93,13 +92,17 @@ def test_undoing_the_shuffle_finds_the_file_order_of_vqa(original: Groups) -> No
 
 
 @needs_release
-def test_counts_and_answers_agree_with_the_released_table(
+def test_the_whole_release_comes_out_of_the_whole_protocol(
     released: tuple[Released, Released], original: Groups
 ) -> None:
-    table, tasks = read("ques_ans_count.json"), released[0] | released[1]
-    for question, pairs in original.items():
-        assert Counter(answer for _, answer in pairs) == table[question]
-        assert tasks[question]["answers"] == list(table[question])
+    table = read("ques_ans_count.json")
+    cut = cut_tasks({question: original[question] for question in table}, RELEASED)
+    for tasks, expected in zip(cut, released, strict=True):
+        assert [task.question for task in tasks] == list(expected)
+        for task in tasks:
+            assert task.answers == tuple(expected[task.question]["answers"]) == tuple(table[task.question])
+            assert Counter(answer for _, answer in (*task.support, *task.query)) == table[task.question]
+            assert (len(task.support), len(task.query)) == tuple(len(expected[task.question][s]) for s in SIDES)
 
 
 @needs_release
@@ -135,6 +138,7 @@ def test_an_image_counts_once_for_a_question() -> None:
 names = st.sampled_from("abcdefgh")
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(names, st.sampled_from(["Q1", "Q2"]), names)))
 def test_grouping_keeps_the_first_instance_of_each_image(instances: list[tuple[str, str, str]]) -> None:
     groups = group_instances(instances)
@@ -170,6 +174,7 @@ def test_filters(question: str, pairs: list[Pair], kept: int | None) -> None:
     assert {q: len(those) for q, those in found.items()} == ({} if kept is None else {question: kept})
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(names, st.integers(1, 12), min_size=1), st.sampled_from([0.0, 0.5, 0.7, 1.0]))
 def test_support_and_query_share_out_every_answer(counts: dict[str, int], fraction: float) -> None:
     pairs = pairs_of(**counts)
@@ -185,6 +190,7 @@ def test_support_does_not_depend_on_other_answers() -> None:
     assert [pair for pair in among if pair[1] == "red"] == list(alone)
 
 
+@settings(max_examples=50)
 @given(st.integers(0, 60), st.floats(0, 1), st.sets(st.integers(0, 59)), st.integers(0, 5))
 def test_held_out_questions_are_never_training_questions(n: int, fraction: float, held: set[int], seed: int) -> None:
     questions = [f"q{i}" for i in range(n)]
@@ -202,6 +208,7 @@ def test_the_task_split_depends_on_the_seed() -> None:
     assert one == split_questions(iter(questions), Protocol(seed=1))[0]
 
 
+@settings(max_examples=50)
 @given(st.integers(0, 60), st.floats(0, 1), st.integers(0, 9))
 def test_validation_is_a_share_of_training(n: int, fraction: float, seed: int) -> None:
     train = [f"q{i}" for i in range(n)]

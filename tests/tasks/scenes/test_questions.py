@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from metavqa_cli.tasks.sources.scenes.questions import HELD_OUT_FAMILIES, Concept, all_questions, facts
+from metavqa_cli.tasks.sources.scenes.questions import (
+    HELD_OUT_FAMILIES,
+    Concept,
+    _family_questions,
+    all_questions,
+    facts,
+)
 from metavqa_cli.tasks.sources.scenes.scene import Group, Scene, sample_scene
 from metavqa_cli.tasks.sources.scenes.vocabulary import KINDS, SIZES
 from metavqa_cli.tasks.sources.scenes.wordings import WORDINGS
@@ -151,6 +157,15 @@ def test_there_are_a_thousand_questions_in_twenty_families_with_several_wordings
     assert {question.concept.family for question in QUESTIONS} == set(WORDINGS)
 
 
+def test_no_question_asks_two_things() -> None:
+    """ "What is the color of the fish?" is one question for one and for many fish; no other text has two meanings."""
+    meanings: dict[str, set[tuple[str, str]]] = {}
+    for family in WORDINGS:
+        for question in _family_questions(family, 2021):
+            meanings.setdefault(question.text, set()).add(question.concept[:2])
+    assert {text: asked for text, asked in meanings.items() if len(asked) > 1} == {}
+
+
 def test_questions_and_templates_are_well_formed() -> None:
     for question in QUESTIONS:
         assert re.fullmatch(r"[A-Z][A-Za-z ]*[a-z]\?", question.text), question.text
@@ -203,5 +218,6 @@ def test_wordings_of_a_concept_are_held_out_together() -> None:
     assert all(len(held) == 1 for held in sides.values())
 
 
-def test_the_world_still_asks_something_when_a_family_has_no_argument() -> None:
-    assert not any(question.held_out for question in QUESTIONS if question.concept.family in ("place", "time", "weather"))
+def test_what_a_whole_picture_shows_is_never_held_out() -> None:
+    about_all = [question for question in QUESTIONS if question.concept.family in ("place", "time", "weather")]
+    assert about_all and not any(question.held_out for question in about_all)

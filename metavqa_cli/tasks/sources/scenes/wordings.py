@@ -5,7 +5,10 @@
 or any number.
 """
 
-Wording = tuple[str, str, str]
+from typing import Literal
+
+Number = Literal["one", "many", "any"]
+Wording = tuple[Number, str, str]
 
 WORDINGS: dict[str, tuple[str, list[Wording]]] = {
     "count_kind": ("kind", [
@@ -90,14 +93,17 @@ WORDINGS: dict[str, tuple[str, list[Wording]]] = {
     ]),
     "color_left": ("kind", [
         ("any", "What color is the object to the left of the {one}?", "the object to the left of the {one} is {}"),
+        ("any", "Which color can be seen to the left of the {one}?", "{} can be seen to the left of the {one}"),
     ]),
     "color_right": ("kind", [
         ("any", "What color is the object to the right of the {one}?", "the object to the right of the {one} is {}"),
+        ("any", "Which color can be seen to the right of the {one}?", "{} can be seen to the right of the {one}"),
     ]),
     "position_kind": ("kind", [
         ("one", "Where is the {one}?", "the {one} is at the {}"),
         ("one", "In which part of the picture is the {one}?", "the {one} is in the {} of the picture"),
         ("many", "Where are the {many}?", "the {many} are at the {}"),
+        ("many", "Where in the picture are the {many}?", "in the picture the {many} are at the {}"),
     ]),
     "side_kind": ("kind", [
         ("any", "On which side is the {one}?", "the {one} is on the {}"),
@@ -139,9 +145,11 @@ WORDINGS: dict[str, tuple[str, list[Wording]]] = {
     ]),
     "left": ("neighbour", [
         ("any", "Which {category} is to the left of the {one}?", "the {} is to the left of the {one}"),
+        ("any", "What {category} can you see to the left of the {one}?", "a {} is to the left of the {one}"),
     ]),
     "right": ("neighbour", [
         ("any", "Which {category} is to the right of the {one}?", "the {} is to the right of the {one}"),
+        ("any", "What {category} can you see to the right of the {one}?", "a {} is to the right of the {one}"),
     ]),
     "above": ("neighbour", [
         ("any", "Which {category} is above the {one}?", "the {} is above the {one}"),
@@ -157,14 +165,18 @@ WORDINGS: dict[str, tuple[str, list[Wording]]] = {
     ]),
     "which_color": ("colored", [
         ("any", "Which {category} is {word}?", "the {} is {word}"),
+        ("any", "What kind of {category} is {word}?", "the {} is {word}"),
         ("any", "What {word} {category} is in the picture?", "the {word} {category} in the picture is a {}"),
     ]),
     "which_pattern": ("patterned", [
         ("any", "Which {category} is {word}?", "the {} is {word}"),
+        ("any", "What kind of {category} is {word}?", "the {} is {word}"),
+        ("any", "What {word} {category} can you see?", "the {word} {category} is a {}"),
     ]),
     "which_position": ("placed", [
         ("any", "Which {category} is {where}?", "the {} is {where}"),
         ("any", "What {category} can be seen {where}?", "a {} can be seen {where}"),
+        ("any", "What kind of {category} is {where}?", "the {} is {where}"),
     ]),
     "place": ("", [
         ("any", "Where was this picture taken?", "this picture was taken at the {}"),

@@ -1,0 +1,253 @@
+"""Building a dataset: once, whatever interrupts it, and never over something else."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metavqa_cli.clip.encoder import ClipEncoder
+from metavqa_cli.engine.build import build_dataset, open_dataset
+from metavqa_cli.schema.errors import BusyError, JobError, MetaVQAError, MissingError
+from metavqa_cli.schema.events import DatasetBuilt, Event, ProgressMade, Reused
+from metavqa_cli.store import locks
+from metavqa_cli.store.workspace import Workspace
+from tests import miniature
+from tests.miniature import CPU, session
+
+SMALL = {"images": 80, "questions": 150, "pairs_per_task": 20, "min_pairs": 5}
+
+
+class Stub(ClipEncoder):
+    """An encoder without a model: embeddings are a function of the file's name or of the text."""
+
+    embedded: list[str]
+
+    def encode_files(self, paths: Sequence[Path], batch: int = 256) -> Iterator[Tensor]:
+        for start in range(0, len(paths), batch):
+            yield self._vectors([path.stem for path in paths[start : start + batch]])
+
+    def encode_text(self, texts: Sequence[str], batch: int = 512) -> Tensor:
+        return self._vectors(texts)
+
+    def _vectors(self, names: Sequence[str]) -> Tensor:
+        self.embedded.extend(names)
+        seeds = [int.from_bytes(sha256(name.encode()).digest()[:4], "big") for name in names]
+        rows = [torch.randn(8, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+
+
+def make_stub() -> Stub:
+    made = Stub("stub", None, None, None, {"model": "stub", "embed": 8}, CPU)
+    object.__setattr__(made, "embedded", [])
+    return made
+
+
+@pytest.fixture(autouse=True)
+def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+    """Takes the place of every CLIP model in these tests."""
+    made = make_stub()
+    monkeypatch.setattr(miniature.ENCODER, lambda *_: made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with a dataset that was built without interruption."""
+    made = Workspace(tmp_path_factory.mktemp("whole"))
+    with patch(miniature.ENCODER, lambda *_: make_stub()):
+        build(made)
+    return made
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+def build(workspace: Workspace, *, force: bool = False, **changes: Any) -> list[Event]:
+    return list(build_dataset(session(workspace, force=force, dataset={**SMALL, **changes})))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_what_is_on_disk_is_what_was_asked_for(empty: Workspace) -> None:
+    events = build(empty)
+    folder = open_dataset(empty, "mini")
+    built = events[-1]
+    assert isinstance(built, DatasetBuilt) and built.summary == folder.manifest["summary"]
+    assert len(list((folder.path / "images").rglob("*.png"))) == 80
+    assert folder.image_features.ids == folder.tasks.image_ids()
+    assert folder.text_features.ids == folder.tasks.texts()
+    progress = [event for event in events if isinstance(event, ProgressMade)]
+    assert [(p.phase, p.done) for p in progress if p.done == p.total] == [
+        ("drawing images", 80),
+        ("embedding images", len(folder.image_features)),
+        ("embedding texts", len(folder.text_features)),
+    ]
+
+
+def test_an_arena_holds_the_features_of_its_tasks(empty: Workspace, stub: Stub) -> None:
+    build(empty)
+    folder = open_dataset(empty, "mini")
+    arena = folder.arena("train", CPU)
+    task = arena.tasks[0]
+    for examples, batch in ((task.support, arena.support), (task.query, arena.query)):
+        n = len(examples)
+        assert batch.labels[0, :n].tolist() == [label for _, label in examples]
+        assert torch.equal(batch.x[0, :n], stub._vectors([Path(image).name for image, _ in examples]))
+        assert batch.example_mask[0].tolist() == [True] * n + [False] * (batch.x.shape[1] - n)
+    assert torch.equal(arena.e[0], stub._vectors([task.question])[0])
+    assert torch.equal(arena.query.answers[0, : len(task.answers)], stub._vectors(task.statements))
+
+
+def test_a_second_build_finds_it_finished(empty: Workspace) -> None:
+    build(empty)
+    before = {path: path.stat().st_mtime_ns for path in empty.dataset_dir("mini").rglob("*")}
+    assert build(empty) == [Reused("dataset", "mini")]
+    assert {path: path.stat().st_mtime_ns for path in empty.dataset_dir("mini").rglob("*")} == before
+
+
+PHASES = ("drawing images", "embedding images", "embedding texts")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("how", ["ctrl-c", "killed"])
+def test_an_interrupted_build_goes_on_to_the_same_bytes(
+    how: str, phase: str, empty: Workspace, whole: Workspace, stub: Stub
+) -> None:
+    events = build_dataset(session(empty, dataset=SMALL))
+    reached = next(event for event in events if isinstance(event, ProgressMade) and event.phase == phase)
+    assert reached.phase == phase
+    if how == "ctrl-c":
+        with pytest.raises(KeyboardInterrupt):
+            events.throw(KeyboardInterrupt())  # type: ignore[attr-defined]
+    else:
+        events.close()  # type: ignore[attr-defined]
+    assert empty.datasets() == []
+    drawn = {path: path.stat().st_mtime_ns for path in empty.dataset_dir("mini").rglob("*.png")}
+    stub.embedded.clear()
+    build(empty)
+    assert contents(empty.dataset_dir("mini")) == contents(whole.dataset_dir("mini"))
+    assert {path: path.stat().st_mtime_ns for path in drawn} == drawn != {}
+    images = set(open_dataset(whole, "mini").tasks.image_ids())
+    embedded_again = {Path(image).name for image in images} & set(stub.embedded)
+    assert bool(embedded_again) == (phase != "embedding texts")
+
+
+def test_another_recipe_under_the_same_name_is_refused_then_forced(empty: Workspace) -> None:
+    build(empty)
+    before = contents(empty.dataset_dir("mini"))
+    with pytest.raises(
+        BusyError, match=r"'mini' with another configuration exists .*another --name, .*--force"
+    ) as busy:
+        build(empty, seed=7)
+    assert busy.value.exit_code == 5
+    assert contents(empty.dataset_dir("mini")) == before
+    assert isinstance(build(empty, seed=7, force=True)[-1], DatasetBuilt)
+    assert open_dataset(empty, "mini").manifest["recipe"]["dataset"]["seed"] == 7
+
+
+def test_an_unfinished_build_with_another_recipe_is_replaced(empty: Workspace, whole: Workspace) -> None:
+    next(events := build_dataset(session(empty, dataset={**SMALL, "image_size": 40})))
+    events.close()  # type: ignore[attr-defined]
+    build(empty)
+    assert contents(empty.dataset_dir("mini")) == contents(whole.dataset_dir("mini"))
+
+
+def test_a_folder_that_no_build_made_is_left_alone(empty: Workspace) -> None:
+    precious = empty.dataset_dir("mini") / "holiday.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("the only copy")
+    with pytest.raises(BusyError, match="is no dataset of metavqa; choose another --name"):
+        build(empty)
+    assert precious.read_text() == "the only copy"
+    build(empty, force=True)
+    assert not precious.exists()
+
+
+def test_a_build_that_another_process_does_is_left_alone(empty: Workspace) -> None:
+    next(events := build_dataset(session(empty, dataset=SMALL)))
+    with pytest.raises(BusyError, match="dataset mini is in use by process"):
+        build(empty)
+    assert any(isinstance(event, DatasetBuilt) for event in events)
+
+
+def test_datasets_with_similar_names_do_not_lock_each_other(empty: Workspace) -> None:
+    locked = [build_dataset(session(empty, dataset={**SMALL, "name": name})) for name in ("a", "a.b", "a.lock", "a-b")]
+    for events in locked:
+        next(events)
+    held = [path.name for path in empty.datasets_dir.iterdir() if path.is_file() and locks.is_held(path)]
+    assert len(held) == len(locked)
+
+
+def test_the_fingerprint_knows_the_images_but_not_the_name(empty: Workspace) -> None:
+    prints = {}
+    for name, changes in {"one": {}, "two": {}, "larger": {"image_size": 40}, "other": {"seed": 5}}.items():
+        build(empty, name=name, **changes)
+        prints[name] = open_dataset(empty, name).fingerprint
+    assert prints["one"] == prints["two"]
+    assert len(set(prints.values())) == 3
+
+
+def test_a_model_that_cannot_be_had_is_known_before_anything_is_drawn(
+    empty: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> ClipEncoder:
+        raise MissingError("the CLIP model is not here")
+
+    monkeypatch.setattr(miniature.ENCODER, missing)
+    with pytest.raises(MissingError, match="the CLIP model is not here"):
+        build(empty)
+    assert not empty.dataset_dir("mini").exists()
+
+
+def test_too_few_images_are_an_error_that_names_them(empty: Workspace) -> None:
+    with pytest.raises(JobError, match=r"8 images are too few .* raise dataset\.images"):
+        build(empty, images=8)
+    assert isinstance(build(empty)[-1], DatasetBuilt)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [("dataset.json", b"{", "is damaged"), ("dataset.json", b"[]", "of another version"),
+     ("dataset.json", json.dumps({"schema_version": 99}).encode(), "of another version"),
+     ("tasks.jsonl", b"{}\n", "line 1 is damaged"), ("features/images.safetensors", b"short", "not a safetensors file"),
+     ("features/texts.safetensors", None, "does not exist")],
+)  # fmt: skip
+def test_a_damaged_dataset_is_named_with_the_way_out(
+    name: str, damage: bytes | None, words: str, empty: Workspace
+) -> None:
+    build(empty)
+    path = empty.dataset_dir("mini") / name
+    path.unlink() if damage is None else path.write_bytes(damage)
+    with pytest.raises(MetaVQAError, match=words) as found:
+        open_dataset(empty, "mini").arena("train", CPU)
+    assert str(path) in str(found.value)
+    assert damage is None or "--force" in str(found.value)
+
+
+def test_features_that_do_not_fit_the_tasks_are_named(empty: Workspace, whole: Workspace) -> None:
+    build(empty)
+    folder = empty.dataset_dir("mini") / "features"
+    (folder / "texts.safetensors").replace(folder / "images.safetensors")
+    shutil.copy(whole.dataset_dir("mini") / "features" / "texts.safetensors", folder)
+    with pytest.raises(JobError, match=r"images\.safetensors has no features of '.*`metavqa dataset build --force`"):
+        open_dataset(empty, "mini").arena("train", CPU)
+
+
+def test_the_stub_stands_for_the_encoder() -> None:
+    """Its methods are those that a build calls; features are float32 rows of unit norm."""
+    assert {field.name for field in fields(ClipEncoder)} >= {"identity", "device"}
+    rows = make_stub().encode_text(["a", "b"]).numpy()
+    assert rows.dtype == np.float32 and np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)

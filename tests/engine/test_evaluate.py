@@ -1,0 +1,192 @@
+"""What an evaluation reports is a property of the models and the tasks, not of how it was computed."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from metavqa_cli.engine import evaluate as evaluation
+from metavqa_cli.engine.diffusion import HyperLdm
+from metavqa_cli.engine.ensure import ensure_ldm, newest_ldms
+from metavqa_cli.engine.evaluate import (
+    Init,
+    Judge,
+    Measurement,
+    as_row,
+    by_chunk,
+    evaluate,
+    few_shot_latents,
+    sampled_accuracies,
+    with_shuffled_questions,
+)
+from metavqa_cli.engine.generators import Decoder
+from metavqa_cli.engine.lineage import load_model, parent_run
+from metavqa_cli.engine.pretrain import accuracies
+from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.schema.events import ProgressMade, RunFinished
+from metavqa_cli.store.runs import Run
+from metavqa_cli.store.workspace import Workspace
+from metavqa_cli.tasks.arena import Arena
+from tests import miniature
+from tests.engine.test_lineage import returned
+from tests.miniature import CPU, session
+
+ROW_KEYS = {
+    "method", "label", "setting", "run", "objective", "gamma", "sampler", "seed", "tasks", "mean", "ci_low", "ci_high",
+    "wording", "combination", "family",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def test_arena() -> Arena:
+    return miniature.dataset().arena("test", CPU)
+
+
+@pytest.fixture(scope="module")
+def ldm() -> HyperLdm:
+    return HyperLdm(miniature.run("ldm", "task"), CPU, miniature.config().sampling)
+
+
+def rows_of(models: list[Run], workspace: Workspace | None = None, **changes: Any) -> list[dict[str, Any]]:
+    *events, last = evaluate(session(workspace or miniature.finished(), **changes), models)
+    assert isinstance(last, RunFinished)
+    progress = [event for event in events if isinstance(event, ProgressMade)]
+    assert not progress or [p.done for p in progress] == list(range(1, progress[0].total + 1))
+    return list(last.result["rows"])
+
+
+def measures(ldm: HyperLdm, arena: Arena) -> dict[str, torch.Tensor]:
+    """Every kind of measurement."""
+    settings, W = miniature.config().eval, load_model(parent_run(ldm.decoder.run, "init"), CPU).tensors["W"]
+    judge = Judge(ldm.decoder.layout, ldm.decoder.logit_scale)
+    return {
+        "zero-shot": by_chunk(arena, judge.zero_shot),
+        "few-shot W": by_chunk(arena, lambda chunk: judge.few_shot(W, settings, chunk)),
+        "few-shot z": by_chunk(arena, lambda chunk: few_shot_latents(ldm.decoder, settings, chunk)),
+        "sampled": by_chunk(arena, lambda chunk: sampled_accuracies(ldm, 1.5, 0, 2, chunk)),
+        "shuffled": by_chunk(
+            with_shuffled_questions(arena, 0), lambda chunk: sampled_accuracies(ldm, 1.5, 0, 2, chunk)
+        ),
+    }
+
+
+def test_no_accuracy_depends_on_the_order_of_the_tasks(ldm: HyperLdm, test_arena: Arena) -> None:
+    order = torch.randperm(len(test_arena), generator=torch.Generator().manual_seed(4))
+    permuted = test_arena.select(order)
+    assert permuted.tasks != test_arena.tasks
+    straight, other = measures(ldm, test_arena), measures(ldm, permuted)
+    config = miniature.config()
+    for name in straight:
+        assert torch.equal(straight[name][order], other[name]), name
+        rows = [as_row(Measurement("m", "l", "s", values), arena, config)
+                for values, arena in ((straight[name], test_arena), (other[name], permuted))]  # fmt: skip
+        assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_no_accuracy_depends_on_how_many_tasks_are_measured_at_once(
+    size: int, ldm: HyperLdm, test_arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = measures(ldm, test_arena)
+    monkeypatch.setattr(evaluation, "TASKS_AT_ONCE", size)
+    parts = measures(ldm, test_arena)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_zero_shot_clip_takes_the_nearest_statement(test_arena: Arena) -> None:
+    folder = miniature.dataset()
+    images = dict(zip(folder.image_features.ids, folder.image_features.features, strict=True))
+    texts = dict(zip(folder.text_features.ids, folder.text_features.features, strict=True))
+    expected = []
+    for task in folder.tasks.of("test"):
+        answers = np.stack([texts[statement] for statement in task.statements])
+        expected.append(np.mean([(answers @ images[image]).argmax() == label for image, label in task.query]))
+    judge = Judge(Decoder(load_model(miniature.run("hvae"), CPU)).layout, 30.0)
+    assert by_chunk(test_arena, judge.zero_shot).tolist() == pytest.approx(expected)
+
+
+def test_shuffled_questions_leave_no_task_its_own(test_arena: Arena) -> None:
+    shuffled = with_shuffled_questions(test_arena, 0)
+    assert not (shuffled.e == test_arena.e).all(1).any()
+    assert sorted(map(tuple, shuffled.e.tolist())) == sorted(map(tuple, test_arena.e.tolist()))
+    assert shuffled.query is test_arena.query
+
+
+def test_the_rows_have_stable_keys_and_say_what_they_are() -> None:
+    models = newest_ldms(session(miniature.finished()))
+    rows = rows_of(models)
+    assert all(row.keys() == ROW_KEYS for row in rows)
+    assert [row["method"] for row in rows] == [
+        "clip", "multitask", "multitask",
+        "hvae", "hvae", *["hvae-ldm"] * 4, "hvae-ldm-validated", "hvae-ldm-shuffled",
+        "task", "task", *["task-ldm"] * 4, "task-ldm-validated", "task-ldm-shuffled",
+    ]  # fmt: skip
+    assert {row["run"] for row in rows if row["gamma"] is not None} == {model.id for model in models}
+    assert all((row["sampler"] == "ddim, 4 steps") == (row["gamma"] is not None) for row in rows)
+    for row in rows:
+        assert 0 <= row["ci_low"] <= row["mean"] <= row["ci_high"] <= 100
+        expected = "train" if row["setting"] == "reconstruction" else "test"
+        assert row["tasks"] == miniature.dataset().manifest["summary"][expected]
+
+
+def test_a_row_is_the_mean_over_tasks_and_over_the_tasks_of_each_novelty(test_arena: Arena) -> None:
+    values = torch.linspace(0, 1, len(test_arena))
+    row = as_row(Measurement("m", "l", "s", values), test_arena, miniature.config())
+    assert row["mean"] == pytest.approx(50, abs=1e-3)
+    for kind in ("wording", "combination", "family"):
+        of_kind = [float(v) for v, task in zip(values, test_arena.tasks, strict=True) if task.novelty == kind]
+        assert row[kind] == (pytest.approx(100 * np.mean(of_kind), abs=1e-3) if of_kind else None)
+
+
+def test_sampled_accuracy_is_the_mean_over_the_samples(ldm: HyperLdm, test_arena: Arena) -> None:
+    both = sampled_accuracies(ldm, 1.0, 0, 2, test_arena)
+    first = sampled_accuracies(ldm, 1.0, 0, 1, test_arena)
+    assert not torch.equal(both, first)
+    weights = ldm.weights(test_arena.e, 1.0, evaluation.question_seeds(test_arena, 0, 1))
+    second = accuracies(ldm.decoder.layout, weights, test_arena.query, ldm.decoder.logit_scale)
+    assert torch.allclose(both, (first + second) / 2)
+
+
+def test_models_of_different_base_networks_are_each_measured_with_their_own(workspace: Workspace) -> None:
+    other = session(workspace, base_network={"hidden": 4, "logit_scale": 7.0})
+    models = [miniature.run("ldm", "task", workspace), returned(ensure_ldm(other, None, True))]
+    together = rows_of(models, workspace)
+    alone = [rows_of([model], workspace) for model in models]
+    expected = [*alone[0][:3], *alone[1][1:3], *alone[0][3:], *alone[1][3:]]
+    assert together == expected
+
+
+def test_generators_and_initialisations_can_be_measured_alone() -> None:
+    whole = rows_of([miniature.run("ldm", "task")])
+    assert rows_of([miniature.run("hvae", "task")]) == whole[:5]
+    assert rows_of([miniature.run("baseline")]) == whole[:3]
+    zoo = miniature.run("zoo")
+    with pytest.raises(UsageError, match=f"run {zoo.id} is of kind zoo; name runs of kind baseline, hvae, ldm"):
+        rows_of([zoo])
+
+
+def test_few_shot_adaptation_starts_from_the_initialisation(test_arena: Arena) -> None:
+    """Without a step it is the initialisation itself; with some it is not."""
+    model = load_model(miniature.run("baseline"), CPU)
+    layout = Decoder(load_model(miniature.run("hvae"), CPU)).layout
+    init = Init(model.run, model.tensors["W"], layout, 30.0, "multitask")
+    judge = Judge(init.layout, init.logit_scale)
+    settings = miniature.config().eval
+    still = settings.model_copy(update={"few_shot_steps": 0})
+    far = settings.model_copy(update={"few_shot_steps": 20, "few_shot_lr": 0.2})
+    assert torch.equal(judge.few_shot(init.W, still, test_arena), judge(init.W[None], test_arena))
+    support = test_arena.support
+    loss = [judge_loss(judge, init.W, s, test_arena) for s in (still, far)]
+    assert loss[1] < loss[0] and support.n_tasks == len(test_arena)
+
+
+def judge_loss(judge: Judge, W: torch.Tensor, settings: Any, arena: Arena) -> float:
+    from metavqa_cli.base_network.adapter import answer_logits, task_loss
+    from metavqa_cli.methods.few_shot import adapt_weights
+
+    weights = adapt_weights(
+        judge.layout, W, arena.support, settings.few_shot_steps, settings.few_shot_lr, judge.logit_scale
+    )
+    logits = answer_logits(judge.layout, weights, arena.support, judge.logit_scale)
+    return float(task_loss(logits, arena.support.labels, arena.support.example_mask).mean())

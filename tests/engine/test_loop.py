@@ -1,0 +1,212 @@
+"""The training loop: what was interrupted ends as if it had not been, and what is kept is what was best."""
+
+import math
+import signal
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from metavqa_cli.base_network.layout import WeightLayout
+from metavqa_cli.engine.diffusion import LdmTraining
+from metavqa_cli.engine.generators import Decoder, HvaeTraining, TaskLatentTraining
+from metavqa_cli.engine.lineage import load_model
+from metavqa_cli.engine.loop import Plan, Progress, StopRequest, Trainable, batch_indices, stop_request, train
+from metavqa_cli.engine.pretrain import BaselineTraining
+from metavqa_cli.schema.errors import InterruptedJob, JobError
+from metavqa_cli.schema.events import CheckpointSaved, Event, RunStarted, StepLogged, ValidationMeasured
+from metavqa_cli.store import runs
+from metavqa_cli.store.runs import Run
+from metavqa_cli.store.workspace import Workspace
+from tests import miniature
+from tests.miniature import CPU
+
+BASELINES = ("multitask", "mnet-maml", "mnet-fomaml")
+METHODS = (*BASELINES, "hvae weights", "hvae task", "ldm")
+PLAN = Plan(steps=10, lr=1e-2, grad_clip=10.0, validate_every=1, seed=3, tasks_per_step=8, checkpoint_seconds=1e9)
+
+
+def make(method: str) -> Trainable[Any]:
+    """A fresh training of each kind on the miniature's tasks."""
+    arenas = [miniature.dataset().arena(split, CPU) for split in ("train", "validation")]
+    baseline = {"method": method} if method in BASELINES else {}
+    config = miniature.config(baseline=baseline, hvae={"batch": 8}, task_latents={"batch": 8}, ldm={"batch": 8})
+    model = {kind: load_model(miniature.run(kind), CPU) for kind in ("baseline", "zoo", "hvae")}
+    layout = WeightLayout.from_dict(model["baseline"].header["layout"])
+    if method == "hvae weights":
+        return HvaeTraining(config, layout, model["zoo"], *arenas)
+    if method == "hvae task":
+        return TaskLatentTraining(config, layout, model["baseline"].tensors["W"], *arenas)
+    if method == "ldm":
+        return LdmTraining(config, Decoder(model["hvae"]), *arenas)
+    return BaselineTraining(config, layout, *arenas)
+
+
+def new_run(folder: Path) -> Run:
+    return runs.create(Workspace(folder), "ldm", "0" * 64, {}, {}, {"name": "none", "fingerprint": "none"})
+
+
+def plan(**changes: Any) -> Plan:
+    return Plan(**{**vars(PLAN), **changes})
+
+
+def interrupted(events: Iterator[Event], at: int) -> list[Event]:
+    """Follow ``events`` and press Ctrl-C after the validation at step ``at``; the events until the job stops."""
+    seen: list[Event] = []
+    with pytest.raises(InterruptedJob) as stopped:
+        for event in events:
+            seen.append(event)
+            if isinstance(event, ValidationMeasured) and event.step == at:
+                signal.raise_signal(signal.SIGINT)
+    assert stopped.value.exit_code == 130
+    assert f"step {at} of" in str(stopped.value) and "--resume" in str(stopped.value)
+    return seen
+
+
+def validations(events: list[Event]) -> list[ValidationMeasured]:
+    return [event for event in events if isinstance(event, ValidationMeasured)]
+
+
+def assert_equal(one: nn.Module, two: nn.Module) -> None:
+    left, right = one.state_dict(), two.state_dict()
+    assert left.keys() == right.keys()
+    assert [name for name in left if not torch.equal(left[name], right[name])] == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_five_and_five_resumed_steps_equal_ten(method: str, tmp_path: Path) -> None:
+    ema = 0.9 if method == "ldm" else 0.0
+    whole, parts = make(method), make(method)
+    straight = list(train(new_run(tmp_path / "whole"), whole, plan(ema=ema), CPU))
+    run = new_run(tmp_path / "parts")
+    first = interrupted(train(run, parts, plan(ema=ema), CPU), at=5)
+    assert first[-1] == CheckpointSaved(5)
+    again = make(method)
+    second = list(train(run, again, plan(ema=ema), CPU))
+    assert second[0] == RunStarted(run.id, "ldm", 10, resumed_at=5)
+    assert_equal(again.module, whole.module)
+    assert validations(first) + validations(second) == validations(straight)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_parameter_changes(method: str, tmp_path: Path) -> None:
+    training = make(method)
+    before = {name: value.clone() for name, value in training.module.named_parameters()}
+    scores = count()
+    training.validate = lambda module: {"accuracy": float(next(scores))}  # type: ignore[method-assign]
+    list(train(new_run(tmp_path), training, plan(steps=4), CPU))
+    assert before
+    assert [name for name, value in training.module.named_parameters() if torch.equal(value, before[name])] == []
+
+
+class Toy:
+    """One parameter that follows the step's number, with given scores."""
+
+    def __init__(self, scores: Callable[[int], float] = float, loss_at: dict[int, float] | None = None) -> None:
+        self.module = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(self.module.weight)
+        self.scores, self.loss_at, self.measured = scores, loss_at or {}, 0
+        self.seen: list[float] = []
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        self.seen.append(self.weight)
+        loss = (self.module.weight - step - 1).square().sum() * self.loss_at.get(step, 1.0)
+        return loss, {"loss": loss.detach()}
+
+    @property
+    def weight(self) -> float:
+        return self.module.weight.item()
+
+    def validate(self, module: nn.Linear) -> dict[str, float]:
+        self.measured += 1
+        return {"accuracy": self.scores(self.measured)}
+
+
+def test_the_best_parameters_are_kept(tmp_path: Path) -> None:
+    toy = Toy(lambda n: {1: 10.0, 2: 30.0, 3: 20.0, 4: 30.0}[n])
+    events = list(train(new_run(tmp_path), toy, plan(steps=4), CPU))
+    assert [(event.step, event.best) for event in validations(events)] == [(1, True), (2, True), (3, False), (4, False)]
+    assert toy.weight == toy.seen[2] != toy.seen[3]
+
+
+def test_the_averaged_parameters_are_validated_and_kept(tmp_path: Path) -> None:
+    toy = Toy()
+    list(train(new_run(tmp_path), toy, plan(steps=4, ema=0.75), CPU))
+    raw = Toy()
+    list(train(new_run(tmp_path / "raw"), raw, plan(steps=4), CPU))
+    after = [*raw.seen[1:], raw.weight]
+    average = after[0]
+    for value in after[1:]:
+        average = 0.75 * average + 0.25 * value
+    assert toy.weight == pytest.approx(average, rel=1e-6)
+    assert toy.weight != pytest.approx(after[-1], rel=1e-3)
+
+
+def test_training_stops_early_when_nothing_gets_better(tmp_path: Path) -> None:
+    toy = Toy(lambda n: -abs(n - 3.0))
+    events = list(train(new_run(tmp_path), toy, plan(steps=10, patience=2), CPU))
+    assert validations(events)[-1].step == 5
+    assert toy.weight == toy.seen[3]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_an_error_that_names_the_step(value: float, tmp_path: Path) -> None:
+    run, toy = new_run(tmp_path), Toy(loss_at={3: value})
+    with pytest.raises(JobError, match=r"not finite at step 3 \(loss (nan|inf)\); lower the learning rate"):
+        list(train(run, toy, plan(checkpoint_seconds=1e-9), CPU))
+    healthy = Toy()
+    assert next(train(run, healthy, PLAN, CPU)) == RunStarted(run.id, "ldm", 10, resumed_at=3)
+
+
+def test_a_killed_job_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+    whole, toy, run = Toy(), Toy(), new_run(tmp_path / "killed")
+    list(train(new_run(tmp_path / "whole"), whole, PLAN, CPU))
+    events = train(run, toy, plan(checkpoint_seconds=1e-9), CPU)
+    for event in events:
+        if event == CheckpointSaved(7):
+            events.close()  # type: ignore[attr-defined]
+    again = Toy(lambda n: n + 7.0)
+    resumed = list(train(run, again, PLAN, CPU))
+    assert resumed[0] == RunStarted(run.id, "ldm", 10, resumed_at=7)
+    assert_equal(again.module, whole.module)
+
+
+def test_gradients_are_clipped_before_the_step(tmp_path: Path) -> None:
+    norms = []
+    for limit in (1e9, 1e-6):
+        toy = Toy()
+        events = list(train(new_run(tmp_path / str(limit)), toy, plan(steps=1, grad_clip=limit), CPU))
+        norms.append(next(event.metrics["grad_norm"] for event in events if isinstance(event, StepLogged)))
+        assert toy.module.weight.grad is not None
+        assert float(toy.module.weight.grad.abs()) == pytest.approx(min(2.0, limit), rel=1e-3)
+    assert norms == [2.0, 2.0]
+
+
+@given(n=st.integers(1, 50), batch=st.integers(1, 60), epoch=st.integers(0, 3), seed=st.integers(0, 2**31))
+def test_an_epoch_uses_every_task_once(n: int, batch: int, epoch: int, seed: int) -> None:
+    per_epoch = math.ceil(n / batch)
+    steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
+    order = torch.cat([batch_indices(n, batch, step, seed) for step in steps])
+    assert sorted(order.tolist()) == list(range(n))
+
+
+def test_epochs_differ_in_their_order() -> None:
+    first, second = (batch_indices(50, 50, epoch, seed=0) for epoch in (0, 1))
+    assert not torch.equal(first, second)
+
+
+def test_the_second_request_ends_at_once_and_the_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with stop_request() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert isinstance(stop, StopRequest) and Progress().best == -math.inf
