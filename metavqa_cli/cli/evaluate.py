@@ -60,6 +60,10 @@ def evaluate(
     """Measure runs, and what they are made from, on the held-out questions, with 95 % intervals over tasks."""
     flags: dict[str, Any] = {"eval.gammas": gamma or None, "eval.samples": samples, "seed": seed,
                              "dataset.name": dataset, "runtime.device": device}  # fmt: skip
+    from metavqa_cli.engine.request import check_gamma
+
+    for value in gamma or ():
+        check_gamma(value)
     if models:
         chosen = [runs.get(workspace(), name) for name in models]
     else:

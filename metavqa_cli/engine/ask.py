@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from metavqa_cli.clip.encoder import TINY, ClipEncoder
 from metavqa_cli.engine.build import DatasetFolder, open_dataset
@@ -26,7 +27,7 @@ from metavqa_cli.tasks.prompts import check_template, to_template
 from metavqa_cli.tasks.taskset import Task
 
 NEAREST = 3  # training questions whose answers are proposed
-FAR = 0.75  # cosine below which a question is far from everything learned
+FAR = 0.6  # cosine (as the run sees questions, whitened) below which one is far from everything learned
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,13 @@ class Asker:
 
     @cached_property
     def known_e(self) -> Tensor:
-        """The question embeddings [task, E] of the training tasks."""
+        """The question embeddings [task, E] of the training tasks, whitened as the run sees them, with unit norm."""
         if self.dataset is None:
             return torch.zeros(0, self.encoder.embed, device=self.device)
         store = self.dataset.text_features
         rows = {text: row for row, text in enumerate(store.ids)}
-        return torch.from_numpy(store.rows([rows[question] for question in self.known])).to(self.device)
+        e = torch.from_numpy(store.rows([rows[question] for question in self.known])).to(self.device)
+        return normalize(self.ldm.sampler.whitener(e), dim=1)
 
     def ask(self, request: Request, names: Sequence[str] = (), x: Tensor | None = None) -> Answer:
         """Generate a classifier for the question and judge images by their embeddings ``x`` [image, E], if any."""
@@ -125,7 +127,8 @@ class Asker:
     def neighbours(self, e: Tensor) -> tuple[list[Neighbour], list[str]]:
         """The nearest training questions of e [1, E], and the union of their answers; none without the dataset."""
         tasks = list(self.known.values())
-        similarity, rows = (self.known_e @ e[0]).topk(min(NEAREST, len(tasks)))
+        seen = normalize(self.ldm.sampler.whitener(e), dim=1)[0]
+        similarity, rows = (self.known_e @ seen).topk(min(NEAREST, len(tasks)))
         near = [Neighbour(tasks[row].question, float(s)) for s, row in zip(similarity, rows.tolist(), strict=True)]
         return near, list(dict.fromkeys(answer for row in rows.tolist() for answer in tasks[row].answers))
 

@@ -68,8 +68,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` (same suffix) to be written; on success it becomes ``path``.
 
     Missing parent folders are created. When the body raises, the temporary file is removed and ``path`` is untouched.
-    Raises ``JobError`` naming path, reason and way out for a full disk, a read-only folder and the like.
+    Raises ``JobError`` naming path, reason and way out for a full disk, a read-only folder and the like, and for a
+    device such as /dev/null, which a move would replace by a file.
     """
+    if path.is_char_device() or path.is_block_device() or path.is_fifo() or path.is_socket():
+        raise JobError(f"cannot write {path}: it is a device, not a file; choose another path")
     temporary = path.with_name(f"{temporary_name()}-{path.name[-100:]}")
     try:
         with explained(path):

@@ -150,7 +150,7 @@ def test_a_reader_that_stops_reading_is_no_traceback(tmp_path: Path) -> None:
     assert len(done.stdout) == 10 and done.stderr == ""
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full, a disk that is always full")
 def test_output_onto_a_full_disk_is_an_error(tmp_path: Path) -> None:
     command = f"{sys.executable} -m metavqa_cli config show > /dev/full"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

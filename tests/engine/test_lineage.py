@@ -298,7 +298,7 @@ def test_unfinished_and_damaged_models_are_refused(workspace: Workspace) -> None
     whole = model.model_path.read_bytes()
     for damaged, words in (
         (whole[:-9], "is truncated"),
-        (whole[:-1] + b"?", "checksum"),
+        (whole[:-1] + bytes([whole[-1] ^ 1]), "checksum"),
         (b"x" * 99, "truncated|not a"),
     ):
         model.model_path.write_bytes(damaged)

@@ -96,3 +96,11 @@ def test_a_folder_in_the_way_and_a_file_as_parent_are_explained(tmp_path: Path) 
 def test_an_error_about_another_file_is_not_blamed_on_the_target(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="missing-image"), atomic.atomic_path(tmp_path / "out"):
         Path("missing-image").read_bytes()
+
+
+def test_a_device_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(JobError, match="is a device, not a file; choose another path"):
+        atomic.write_text(pipe, "data")
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]

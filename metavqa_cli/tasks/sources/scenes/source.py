@@ -56,18 +56,17 @@ def draw_images(folder: Path, config: Dataset, workers: int) -> Iterator[tuple[i
         for chunk in chunks:
             yield chunk.last - chunk.first, draw_chunk(chunk)
         return
-    workers = min(workers, len(chunks))
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), leave_interrupts_to_parent)
     try:
-        for chunk, found in zip(chunks, pool.map(draw_chunk, chunks), strict=True):
-            yield chunk.last - chunk.first, found
+        with ProcessPoolExecutor(
+            min(workers, len(chunks)), multiprocessing.get_context("spawn"), leave_interrupts_to_parent
+        ) as pool:
+            for chunk, found in zip(chunks, pool.map(draw_chunk, chunks), strict=True):
+                yield chunk.last - chunk.first, found
     except BrokenProcessPool:
         raise JobError(
             "a process that drew images was killed, perhaps for its memory; run the same command again, "
             "it goes on where it stopped (--set runtime.workers=1 needs the least memory)"
         ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def leave_interrupts_to_parent() -> None:

@@ -1,0 +1,88 @@
+"""The paper preset holds the paper's numbers, and every stage of it runs."""
+
+import torch
+
+from metavqa_cli.cli.options import resolve_config
+from metavqa_cli.engine.diffusion import HyperLdm, schedule_of, train_ldm
+from metavqa_cli.engine.evaluate import evaluate
+from metavqa_cli.engine.generators import train_generator
+from metavqa_cli.engine.pretrain import build_zoo, train_baseline
+from metavqa_cli.engine.session import Session
+from metavqa_cli.guidance.hyperldm import Denoiser
+from metavqa_cli.schema.config import Config
+from metavqa_cli.schema.events import RunStarted, StepLogged
+from metavqa_cli.store import runs
+from metavqa_cli.store.runs import Run
+from metavqa_cli.store.workspace import Workspace
+from tests import miniature
+from tests.engine.test_lineage import finished
+from tests.miniature import CPU
+
+# Only what the test cannot afford: fewer epochs; narrower layers of HyperLDM, whose own have half a billion weights;
+# images, tasks and validation of the miniature.
+AFFORDED = ["dataset.name=mini", "baseline.epochs=2", "hvae.epochs=2", "ldm.epochs=2", "ldm.hidden=[64,128,64]",
+            "ldm.gamma=1.5", "eval.gammas=[1.5]", "eval.few_shot_steps=2", "eval.bootstrap=50"]  # fmt: skip
+
+
+def paper(*sets: str) -> Config:
+    return resolve_config("paper", sets=sets).config
+
+
+def test_the_numbers_of_the_paper() -> None:
+    config = paper()
+    network, baseline, zoo, hvae, ldm = config.base_network, config.baseline, config.zoo, config.hvae, config.ldm
+    assert (network.hidden, network.logit_scale, network.init) == (256, 100, "paper")
+    assert (baseline.method, baseline.epochs, baseline.lr, baseline.batch, baseline.grad_clip) == (
+        "mnet-maml", 500, 3e-5, 32, 10
+    )  # fmt: skip
+    assert (baseline.inner_lr, baseline.inner_steps) == (0.01, 10)
+    assert (zoo.steps, zoo.lr) == (50, 0.01)
+    assert (hvae.objective, hvae.latent, hvae.hidden) == ("weights", 32, (256, 512))
+    assert (hvae.epochs, hvae.lr, hvae.batch, hvae.grad_clip, hvae.kl_weight) == (2000, 1e-4, 32, 1000, 1)
+    assert (ldm.hidden, ldm.time_dim, ldm.T, ldm.dropout) == ((8192, 16384, 8192), 150, 350, 0.2)
+    assert (ldm.schedule, ldm.beta_start, ldm.beta_end) == ("linear", 1e-4, 0.06)
+    assert (ldm.epochs, ldm.lr, ldm.batch, ldm.z_noise, ldm.e_noise, ldm.whiten) == (1000, 2.5e-4, 128, 0, 0, False)
+    assert config.sampling.sampler == "ddpm"
+    assert (config.eval.few_shot_steps, config.eval.few_shot_lr, config.eval.few_shot_z_lr) == (50, 0.01, 0.1)
+    dataset = config.dataset
+    assert (dataset.min_pairs, dataset.support_fraction, dataset.train_fraction, dataset.seed) == (21, 0.7, 0.7, 2021)
+
+
+def test_hyperldm_has_the_shape_of_the_paper() -> None:
+    """On the meta device, where half a billion weights cost nothing; E as in the paper."""
+    settings = paper().ldm
+    denoiser = Denoiser(32, 768, settings.hidden, settings.time_dim, None)
+    condition = 768 + 150
+    assert [tuple(block.main.weight.shape) for block in denoiser.blocks] == [
+        (8192, 32 + condition), (16384, 8192 + condition), (8192, 16384 + condition)
+    ]  # fmt: skip
+    assert tuple(denoiser.out.weight.shape) == (32, 8192 + condition)
+    schedule = schedule_of(settings)
+    assert schedule.T == 350 and schedule.betas[-1] == 0.06
+
+
+def test_every_stage_runs(without_runs: Workspace) -> None:
+    session = Session(without_runs, paper(*AFFORDED))
+    init = finished(session, train_baseline(session))
+    zoo = finished(session, build_zoo(session, init))
+    generator = finished(session, train_generator(session, init))
+    model = finished(session, train_ldm(session, generator))
+    measured = finished(session, evaluate(session, [model]))
+    for run in (init, generator, model):
+        events = run.events()[0]
+        assert [event.total_steps for event in events if isinstance(event, RunStarted)] == [2]
+        assert all(torch.isfinite(torch.tensor(list(event.metrics.values()))).all()
+                   for event in events if isinstance(event, StepLogged))  # fmt: skip
+    E, H = miniature.encoder().embed, 256
+    assert weights_of(zoo) == (len(miniature.dataset().tasks.of("train")), 2 * E * H + E + H)
+    assert HyperLdm(model, CPU, session.config.sampling).decoder.latents.shape[1] == 32
+    rows = (measured.result() or {})["rows"]
+    assert {row["sampler"] for row in rows} == {None, "ddpm, all steps"}
+    assert "Uncond. MNet-MAML" in {row["label"] for row in rows}
+    assert sorted(run.kind for run in runs.list_runs(without_runs)) == ["baseline", "eval", "hvae", "ldm", "zoo"]
+
+
+def weights_of(zoo: Run) -> tuple[int, ...]:
+    from metavqa_cli.engine.lineage import load_model
+
+    return tuple(load_model(zoo, CPU).tensors["train"].shape)
