@@ -236,7 +236,7 @@ def no_json(folder: Path) -> None:
 
 @pytest.mark.parametrize("damage", [no_weights, truncated, of_another_model, no_json])
 def test_a_folder_that_is_no_model_is_one_sentence(
-    tmp_path: Path, damage: object, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, damage: object, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Never random weights in place of missing ones, and nothing but the error is printed."""
     folder = saved_model(tmp_path / "model", SMALL)
@@ -244,7 +244,7 @@ def test_a_folder_that_is_no_model_is_one_sentence(
     with pytest.raises(MissingError, match=r"cannot be loaded \(.*the folder needs open_clip_config.json") as caught:
         load_encoder(f"local-dir:{folder}", CPU, tmp_path)
     assert "\n" not in str(caught.value)
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr() == ("", "") and caplog.records == []
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,12 @@ def test_a_folder_that_is_no_model_is_one_sentence(
     ],
 )
 def test_weights_that_cannot_be_fetched_come_with_the_command_that_fetches_them(
-    tmp_path: Path, name: str, command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    name: str,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def offline(*_arguments: object, **_options: object) -> None:
         raise FileNotFoundError("the network is down")
@@ -264,7 +269,7 @@ def test_weights_that_cannot_be_fetched_come_with_the_command_that_fetches_them(
     monkeypatch.setattr(factory, "download_pretrained_from_hf", offline)
     with pytest.raises(MissingError, match=r"the network is down.*use 'tiny', or: .*" + command):
         load_encoder(name, CPU, tmp_path)
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr() == ("", "") and caplog.records == []
 
 
 def test_weights_that_need_quick_gelu_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
