@@ -121,12 +121,11 @@ def _expand(argument: str) -> list[Path]:
 
 
 def _home(argument: str) -> Path:
-    """The path with a leading ``~`` expanded, unless a file has that name or there is no such user."""
-    path = Path(argument)
+    """The path with a leading ``~`` expanded, unless there is no such user."""
     try:
-        return path if _mode(path) else path.expanduser()
+        return Path(argument).expanduser()
     except RuntimeError:
-        return path
+        return Path(argument)
 
 
 def _mode(path: Path) -> int:

@@ -8,7 +8,7 @@ from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.cli.pipeline import data, furnished, generated, photos
-from tests.cli.terminal import Terminal, python
+from tests.cli.terminal import Terminal
 
 
 @pytest.fixture(autouse=True)
@@ -27,13 +27,10 @@ def test_it_judges_as_ask_does(metavqa: Terminal, file: Path) -> None:
 
 
 def test_it_needs_no_workspace(metavqa: Terminal, file: Path, tmp_path: Path) -> None:
-    """In a process of its own, with the workspace gone and nothing but the file and the images."""
     expected = data(metavqa("predict", str(file), *photos(2), "--json"))
-    empty = tmp_path / "empty"
-    done = python("-m", "metavqa_cli", "-w", str(empty), "predict", str(file), *photos(2), "--json", cwd=tmp_path,
-                  XDG_CACHE_HOME=str(miniature.folder() / "home"), HOME=str(tmp_path))  # fmt: skip
-    assert [image["answer"] for image in data(done)] == [image["answer"] for image in expected]
-    assert not empty.exists()
+    elsewhere = Terminal(tmp_path / "elsewhere", metavqa.capture)
+    assert data(elsewhere("predict", str(file), *photos(2), "--json")) == expected
+    assert not elsewhere.workspace.exists()
 
 
 def test_limit_and_plain_output(metavqa: Terminal, file: Path) -> None:

@@ -213,11 +213,9 @@ from metavqa_cli.engine import loop
 
 def step(*args, real=loop._step):
     if args[-1] == 3:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         print("training", file=sys.stderr, flush=True)
-        while signal.SIGINT not in signal.sigpending():
+        while not signal.getsignal(signal.SIGINT).asked:  # the loop's StopRequest has heard the signal
             time.sleep(0.01)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return real(*args)
 
 loop._step = step

@@ -49,6 +49,7 @@ def saved(tmp_path: Path, data: bytes, name: str = "image.png") -> Path:
     return tmp_path / name
 
 
+EITHER = "is not an image that can be read|is damaged"  # which, depends on Pillow's version
 BAD: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "zero bytes": ("a.png", lambda: b"", r"is empty \(0 bytes\)"),
     "text": ("a.jpg", lambda: b"not a picture\n" * 20, "is not an image that can be read"),
@@ -59,11 +60,11 @@ BAD: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "half a jpeg": ("a.jpg", lambda: encoded(noise(), "JPEG")[:-200], "is damaged .*truncated"),
     "half a png": ("a.png", lambda: encoded(noise(), "PNG")[:900], "is damaged"),
     "a png without pixels": ("a.png", lambda: png_header(500, 500), "is damaged"),
-    "a jpeg's first bytes": ("a.jpg", lambda: b"\xff\xd8\xff\xe0", "is not an image|is damaged"),
+    "a jpeg's first bytes": ("a.jpg", lambda: b"\xff\xd8\xff\xe0", EITHER),
     "wrong pixels": ("a.png", lambda: encoded(noise(), "PNG")[:500] + encoded(noise(), "PNG")[900:], "is damaged"),
     "half a gif": ("a.gif", lambda: encoded(noise().convert("P"), "GIF")[:-300], "is damaged"),
-    "half a webp": ("a.webp", lambda: encoded(noise(), "WEBP")[:90], "is not an image|is damaged"),
-    "half a tiff": ("a.tif", lambda: encoded(noise(), "TIFF", compression="tiff_lzw")[:200], "is not an image|damaged"),
+    "half a webp": ("a.webp", lambda: encoded(noise(), "WEBP")[:90], EITHER),
+    "half a tiff": ("a.tif", lambda: encoded(noise(), "TIFF", compression="tiff_lzw")[:200], EITHER),
 }
 
 
@@ -331,5 +332,5 @@ def test_a_home_folder_is_found(album: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert expand_images(["~/b.png", "~/in"]) == [album / "b.png", album / "in/c.webp", album / "in/deep/d.tiff"]
 
 
-def test_a_name_in_the_way_of_a_tilde_wins(album: Path) -> None:
+def test_a_tilde_without_a_user_is_a_letter(album: Path) -> None:
     assert expand_images(["~odd.png"]) == [Path("~odd.png")]

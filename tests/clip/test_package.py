@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from metavqa_cli.clip.tiny import package as packaging
 from metavqa_cli.clip.tiny.package import (
     CONFIG_PATH,
     EMBEDDING,
@@ -111,10 +113,17 @@ def test_a_damaged_copy_is_made_again(package: Path, tmp_path: Path, damage: obj
     assert list((tmp_path / "cache").iterdir()) == [folder]
 
 
-def test_many_at_once_agree(package: Path, tmp_path: Path) -> None:
+def test_many_at_once_agree(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six find no copy and each makes one, threads here that wait for each other before the last step; one wins."""
+    ready, move = threading.Barrier(6), packaging._move
+
+    def together(draft: Path, target: Path) -> None:
+        ready.wait(60)
+        move(draft, target)
+
+    monkeypatch.setattr(packaging, "_move", together)
     with ThreadPoolExecutor(6) as pool:
-        folders = set(pool.map(lambda _: unpack(package, tmp_path / "cache"), range(6)))
-    (folder,) = folders
+        (folder,) = set(pool.map(lambda _: unpack(package, tmp_path / "cache"), range(6)))
     assert is_complete(folder)
     assert list((tmp_path / "cache").iterdir()) == [folder]
 

@@ -13,8 +13,8 @@ import torch
 from open_clip import CLIP
 from torch.nn import functional as F
 
-from metavqa_cli.clip.encoder import load_encoder
-from metavqa_cli.clip.tiny import train
+from metavqa_cli.clip.encoder import TINY, load_encoder
+from metavqa_cli.clip.tiny import retrieval, train
 from metavqa_cli.clip.tiny.data import TEST_STREAM, TRAIN_STREAM, PairBatches, loader, normalise, vocabulary
 from metavqa_cli.clip.tiny.package import known_tokens, unpack
 from metavqa_cli.tasks.sources.scenes.draw import draw
@@ -199,3 +199,16 @@ def test_the_temperature_stays_below_its_limit() -> None:
     for step in range(2):
         train.train_step(parts, arguments(lr=50.0), step, normalise(pixels), tokens)
         assert 0 <= parts["model"].logit_scale.item() <= math.log(100) + 1e-6
+
+
+def test_the_report_measures_what_training_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "BATCH", 24)
+    encoder = load_encoder(TINY, torch.device("cpu"), tmp_path)
+    data = PairBatches(2, 24, encoder.identity["image_size"], seed=1, stream=TEST_STREAM)
+    expected = []
+    for pixels, captions in (data[0], data[1]):
+        images = normalise(pixels).contiguous(memory_format=torch.channels_last)
+        expected.append(train.retrieval_accuracy(encoder.model, encoder.tokenizer(captions), images))
+        encoder.model.eval()
+    assert retrieval.retrieval(encoder, 2, plain=True) == pytest.approx(expected)
+    assert min(expected) > 100 / 24  # better than chance

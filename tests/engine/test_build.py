@@ -73,6 +73,13 @@ def empty(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "workspace")
 
 
+@pytest.fixture
+def built(whole: Workspace, empty: Workspace) -> Workspace:
+    """A copy of that workspace which a test may change."""
+    shutil.copytree(whole.root, empty.root)
+    return empty
+
+
 def build(workspace: Workspace, *, force: bool = False, **changes: Any) -> list[Event]:
     return list(build_dataset(session(workspace, force=force, dataset={**SMALL, **changes})))
 
@@ -97,9 +104,8 @@ def test_what_is_on_disk_is_what_was_asked_for(empty: Workspace) -> None:
     ]
 
 
-def test_an_arena_holds_the_features_of_its_tasks(empty: Workspace, stub: Stub) -> None:
-    build(empty)
-    folder = open_dataset(empty, "mini")
+def test_an_arena_holds_the_features_of_its_tasks(built: Workspace, stub: Stub) -> None:
+    folder = open_dataset(built, "mini")
     arena = folder.arena("train", CPU)
     task = arena.tasks[0]
     for examples, batch in ((task.support, arena.support), (task.query, arena.query)):
@@ -111,11 +117,10 @@ def test_an_arena_holds_the_features_of_its_tasks(empty: Workspace, stub: Stub) 
     assert torch.equal(arena.query.answers[0, : len(task.answers)], stub._vectors(task.statements))
 
 
-def test_a_second_build_finds_it_finished(empty: Workspace) -> None:
-    build(empty)
-    before = {path: path.stat().st_mtime_ns for path in empty.dataset_dir("mini").rglob("*")}
-    assert build(empty) == [Reused("dataset", "mini")]
-    assert {path: path.stat().st_mtime_ns for path in empty.dataset_dir("mini").rglob("*")} == before
+def test_a_second_build_finds_it_finished(built: Workspace) -> None:
+    before = {path: path.stat().st_mtime_ns for path in built.dataset_dir("mini").rglob("*")}
+    assert build(built) == [Reused("dataset", "mini")]
+    assert {path: path.stat().st_mtime_ns for path in built.dataset_dir("mini").rglob("*")} == before
 
 
 PHASES = ("drawing images", "embedding images", "embedding texts")
@@ -145,17 +150,16 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(
     assert bool(embedded_again) == (phase != "embedding texts")
 
 
-def test_another_recipe_under_the_same_name_is_refused_then_forced(empty: Workspace) -> None:
-    build(empty)
-    before = contents(empty.dataset_dir("mini"))
+def test_another_recipe_under_the_same_name_is_refused_then_forced(built: Workspace) -> None:
+    before = contents(built.dataset_dir("mini"))
     with pytest.raises(
         BusyError, match=r"'mini' with another configuration exists .*another --name, .*--force"
     ) as busy:
-        build(empty, seed=7)
+        build(built, seed=7)
     assert busy.value.exit_code == 5
-    assert contents(empty.dataset_dir("mini")) == before
-    assert isinstance(build(empty, seed=7, force=True)[-1], DatasetBuilt)
-    assert open_dataset(empty, "mini").manifest["recipe"]["dataset"]["seed"] == 7
+    assert contents(built.dataset_dir("mini")) == before
+    assert isinstance(build(built, seed=7, force=True)[-1], DatasetBuilt)
+    assert open_dataset(built, "mini").manifest["recipe"]["dataset"]["seed"] == 7
 
 
 def test_an_unfinished_build_with_another_recipe_is_replaced(empty: Workspace, whole: Workspace) -> None:
@@ -191,12 +195,12 @@ def test_datasets_with_similar_names_do_not_lock_each_other(empty: Workspace) ->
     assert len(held) == len(locked)
 
 
-def test_the_fingerprint_knows_the_images_but_not_the_name(empty: Workspace) -> None:
+def test_the_fingerprint_knows_the_images_but_not_the_name(built: Workspace) -> None:
     prints = {}
-    for name, changes in {"one": {}, "two": {}, "larger": {"image_size": 40}, "other": {"seed": 5}}.items():
-        build(empty, name=name, **changes)
-        prints[name] = open_dataset(empty, name).fingerprint
-    assert prints["one"] == prints["two"]
+    for name, changes in {"mini": {}, "renamed": {}, "larger": {"image_size": 40}, "other": {"seed": 5}}.items():
+        build(built, name=name, **changes)
+        prints[name] = open_dataset(built, name).fingerprint
+    assert prints["mini"] == prints["renamed"]
     assert len(set(prints.values())) == 3
 
 
@@ -226,24 +230,22 @@ def test_too_few_images_are_an_error_that_names_them(empty: Workspace) -> None:
      ("features/texts.safetensors", None, "does not exist")],
 )  # fmt: skip
 def test_a_damaged_dataset_is_named_with_the_way_out(
-    name: str, damage: bytes | None, words: str, empty: Workspace
+    name: str, damage: bytes | None, words: str, built: Workspace
 ) -> None:
-    build(empty)
-    path = empty.dataset_dir("mini") / name
+    path = built.dataset_dir("mini") / name
     path.unlink() if damage is None else path.write_bytes(damage)
     with pytest.raises(MetaVQAError, match=words) as found:
-        open_dataset(empty, "mini").arena("train", CPU)
+        open_dataset(built, "mini").arena("train", CPU)
     assert str(path) in str(found.value)
     assert damage is None or "--force" in str(found.value)
 
 
-def test_features_that_do_not_fit_the_tasks_are_named(empty: Workspace, whole: Workspace) -> None:
-    build(empty)
-    folder = empty.dataset_dir("mini") / "features"
+def test_features_that_do_not_fit_the_tasks_are_named(built: Workspace, whole: Workspace) -> None:
+    folder = built.dataset_dir("mini") / "features"
     (folder / "texts.safetensors").replace(folder / "images.safetensors")
     shutil.copy(whole.dataset_dir("mini") / "features" / "texts.safetensors", folder)
     with pytest.raises(JobError, match=r"images\.safetensors has no features of '.*`metavqa dataset build --force`"):
-        open_dataset(empty, "mini").arena("train", CPU)
+        open_dataset(built, "mini").arena("train", CPU)
 
 
 def test_the_stub_stands_for_the_encoder() -> None:

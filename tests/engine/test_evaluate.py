@@ -48,8 +48,14 @@ def ldm() -> HyperLdm:
     return HyperLdm(miniature.run("ldm", "task"), CPU, miniature.config().sampling)
 
 
-def rows_of(models: list[Run], workspace: Workspace | None = None, **changes: Any) -> list[dict[str, Any]]:
-    *events, last = evaluate(session(workspace or miniature.finished(), **changes), models)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A copy of the finished workspace to which these tests only add evaluations."""
+    return miniature.copy(tmp_path_factory.mktemp("evaluations") / "workspace")
+
+
+def rows_of(models: list[Run], workspace: Workspace) -> list[dict[str, Any]]:
+    *events, last = evaluate(session(workspace), models)
     assert isinstance(last, RunFinished)
     progress = [event for event in events if isinstance(event, ProgressMade)]
     assert not progress or [p.done for p in progress] == list(range(1, progress[0].total + 1))
@@ -113,9 +119,9 @@ def test_shuffled_questions_leave_no_task_its_own(test_arena: Arena) -> None:
     assert shuffled.query is test_arena.query
 
 
-def test_the_rows_have_stable_keys_and_say_what_they_are() -> None:
-    models = newest_ldms(session(miniature.finished()))
-    rows = rows_of(models)
+def test_the_rows_have_stable_keys_and_say_what_they_are(shared: Workspace) -> None:
+    models = newest_ldms(session(shared))
+    rows = rows_of(models, shared)
     assert all(row.keys() == ROW_KEYS for row in rows)
     assert [row["method"] for row in rows] == [
         "clip", "multitask", "multitask",
@@ -157,13 +163,13 @@ def test_models_of_different_base_networks_are_each_measured_with_their_own(work
     assert together == expected
 
 
-def test_generators_and_initialisations_can_be_measured_alone() -> None:
-    whole = rows_of([miniature.run("ldm", "task")])
-    assert rows_of([miniature.run("hvae", "task")]) == whole[:5]
-    assert rows_of([miniature.run("baseline")]) == whole[:3]
+def test_generators_and_initialisations_can_be_measured_alone(shared: Workspace) -> None:
+    whole = rows_of([miniature.run("ldm", "task")], shared)
+    assert rows_of([miniature.run("hvae", "task")], shared) == whole[:5]
+    assert rows_of([miniature.run("baseline")], shared) == whole[:3]
     zoo = miniature.run("zoo")
     with pytest.raises(UsageError, match=f"run {zoo.id} is of kind zoo; name runs of kind baseline, hvae, ldm"):
-        rows_of([zoo])
+        rows_of([zoo], shared)
 
 
 def test_few_shot_adaptation_starts_from_the_initialisation(test_arena: Arena) -> None:

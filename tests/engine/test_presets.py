@@ -1,13 +1,17 @@
 """The paper preset holds the paper's numbers, and every stage of it runs."""
 
 import torch
+from torch import nn
 
+from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.cli.options import resolve_config
 from metavqa_cli.engine.diffusion import HyperLdm, schedule_of, train_ldm
 from metavqa_cli.engine.evaluate import evaluate
 from metavqa_cli.engine.generators import train_generator
+from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.pretrain import build_zoo, train_baseline
 from metavqa_cli.engine.session import Session
+from metavqa_cli.generator.hvae import HVAE, WeightScaler
 from metavqa_cli.guidance.hyperldm import Denoiser
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.events import RunStarted, StepLogged
@@ -18,10 +22,11 @@ from tests import miniature
 from tests.engine.test_lineage import finished
 from tests.miniature import CPU
 
-# Only what the test cannot afford: fewer epochs; narrower layers of HyperLDM, whose own have half a billion weights;
-# images, tasks and validation of the miniature.
-AFFORDED = ["dataset.name=mini", "baseline.epochs=2", "hvae.epochs=2", "ldm.epochs=2", "ldm.hidden=[64,128,64]",
-            "ldm.gamma=1.5", "eval.gammas=[1.5]", "eval.few_shot_steps=2", "eval.bootstrap=50"]  # fmt: skip
+# What a test cannot afford: the epochs, and the widths of HVAE and HyperLDM (0.1 and 0.6 billion weights, each of them
+# held five times while Adam trains it). Their full shapes are checked without memory.
+AFFORDED = ["dataset.name=mini", "baseline.epochs=2", "hvae.epochs=2", "hvae.hidden=[16,32]", "ldm.epochs=2",
+            "ldm.hidden=[64,128,64]", "ldm.gamma=1.5", "eval.gammas=[1.5]", "eval.few_shot_steps=2",
+            "eval.bootstrap=50"]  # fmt: skip
 
 
 def paper(*sets: str) -> Config:
@@ -61,6 +66,21 @@ def test_hyperldm_has_the_shape_of_the_paper() -> None:
     assert schedule.T == 350 and schedule.betas[-1] == 0.06
 
 
+def test_the_hvae_has_the_shape_of_the_paper() -> None:
+    settings, P = paper().hvae, WeightLayout(embed=768, hidden=paper().base_network.hidden).size
+    assert P == 394_240
+    with torch.device("meta"):
+        scaler = WeightScaler(torch.zeros(P), torch.ones(()), settings.weight_clamp)
+    hvae = HVAE(scaler, settings.latent, settings.hidden, None)
+    assert widths(hvae.encoder) == [P, 512, 256, 2 * 32]
+    assert widths(hvae.decoder.mlp) == [32, 256, 512, P]
+
+
+def widths(layers: nn.Sequential) -> list[int]:
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    return [linear[0].in_features, *(layer.out_features for layer in linear)]
+
+
 def test_every_stage_runs(without_runs: Workspace) -> None:
     session = Session(without_runs, paper(*AFFORDED))
     init = finished(session, train_baseline(session))
@@ -83,6 +103,4 @@ def test_every_stage_runs(without_runs: Workspace) -> None:
 
 
 def weights_of(zoo: Run) -> tuple[int, ...]:
-    from metavqa_cli.engine.lineage import load_model
-
     return tuple(load_model(zoo, CPU).tensors["train"].shape)
