@@ -118,7 +118,7 @@ def _train_generator(session: Session, parents: dict[str, Run], run: Run) -> Ite
     models = {role: load_model(parent, session.device) for role, parent in parents.items()}
     training = _training(config, layout, models, data, validation)
     if settings.objective == "weights":
-        plan = training_plan(config, len(data), settings)
+        plan = training_plan(config, len(data), settings, clip_apart=("encoder", "decoder"))  # A.7.1
     else:  # a latent is seen once an epoch, the decoder at every step
         plan = training_plan(config, len(data), config.task_latents, rates={"mu": config.task_latents.z_lr})
     yield from train(run, training, plan, session.device)

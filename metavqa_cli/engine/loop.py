@@ -64,6 +64,8 @@ class Plan:
     """Validations without a new best after which training stops; 0 never stops early."""
     rates: Mapping[str, float] = field(default_factory=dict)
     """Learning rates of parameters that have their own, by name."""
+    clip_apart: tuple[str, ...] = ()
+    """Parts of the module whose gradient norms are limited each by itself; what is left, together."""
 
 
 @dataclass
@@ -123,7 +125,7 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
     Raises ``InterruptedJob`` after a checkpoint when asked to stop, and ``JobError`` when the loss is not finite.
     """
     module = trainable.module
-    parameters = [p for p in module.parameters() if p.requires_grad]
+    clipped = clipping_groups(module, plan.clip_apart)
     groups = [{"params": [p], "lr": plan.rates.get(name, plan.lr)} for name, p in module.named_parameters()]
     optimizer = torch.optim.Adam(groups, lr=plan.lr, fused=device.type in ("cpu", "cuda"))
     average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(plan.ema)) if plan.ema else None
@@ -136,7 +138,7 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
     first = progress.step
     with stop_request() as stop:
         while progress.step < plan.steps and not (plan.patience and progress.since_best >= plan.patience):
-            metrics = _step(trainable, optimizer, parameters, plan, progress.step)
+            metrics = _step(trainable, optimizer, clipped, plan, progress.step)
             if average is not None:
                 average.update_parameters(module)
             progress.step += 1
@@ -157,14 +159,26 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
     module.load_state_dict(progress.best_state)
 
 
+def clipping_groups(module: nn.Module, apart: tuple[str, ...]) -> list[list[nn.Parameter]]:
+    """The parameters of each part named in ``apart``, then those of no such part; none empty."""
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in (*apart, "")}
+    for name, parameter in module.named_parameters():
+        groups[next((part for part in apart if name.startswith(f"{part}.")), "")].append(parameter)
+    return [group for group in groups.values() if group]
+
+
 def _step(
-    trainable: Trainable[M], optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], plan: Plan, step: int
+    trainable: Trainable[M],
+    optimizer: torch.optim.Optimizer,
+    clipped: list[list[nn.Parameter]],
+    plan: Plan,
+    step: int,
 ) -> Callable[[], dict[str, float]]:
     """One update; returns a function that reads the metrics, so that a device is only waited for to show them."""
     loss, metrics = trainable.loss(step, torch.Generator().manual_seed(mix(plan.seed, step)))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    norm = nn.utils.clip_grad_norm_(parameters, plan.grad_clip)
+    norm = torch.stack([nn.utils.clip_grad_norm_(group, plan.grad_clip) for group in clipped]).norm()
     if not torch.isfinite(norm):
         raise JobError(f"the gradient is not finite at step {step} (loss {loss.item():.4g}); lower the learning rate")
     optimizer.step()

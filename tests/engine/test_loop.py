@@ -188,6 +188,33 @@ def test_gradients_are_clipped_before_the_step(tmp_path: Path) -> None:
     assert norms == [2.0, 2.0]
 
 
+class TwoParts:
+    """A network of two parts, one of whose gradients is a thousand times as large as the other's."""
+
+    def __init__(self) -> None:
+        parts = {"encoder": nn.Linear(1, 1, bias=False), "decoder": nn.Linear(1, 1, bias=False)}
+        self.module = nn.ModuleDict(parts)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        weights = [parameter.sum() for parameter in self.module.parameters()]
+        return 3000 * weights[0] + 4 * weights[1], {}
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        return {"accuracy": 0.0}
+
+
+@pytest.mark.parametrize(("apart", "expected"), [(("encoder", "decoder"), (2.0, 2.0)), ((), (2.0, 4 * 2 / 3000))])
+def test_encoder_and_decoder_are_clipped_apart_when_asked(
+    apart: tuple[str, ...], expected: tuple[float, float], tmp_path: Path
+) -> None:
+    toy = TwoParts()
+    events = list(train(new_run(tmp_path), toy, plan(steps=1, grad_clip=2.0, clip_apart=apart), CPU))
+    gradients = [float(p.grad) for p in toy.module.parameters() if p.grad is not None]
+    assert gradients == pytest.approx(expected, rel=1e-3)
+    logged = next(event.metrics["grad_norm"] for event in events if isinstance(event, StepLogged))
+    assert logged == pytest.approx(math.hypot(3000, 4), rel=1e-5)
+
+
 @given(n=st.integers(1, 50), batch=st.integers(1, 60), epoch=st.integers(0, 3), seed=st.integers(0, 2**31))
 def test_an_epoch_uses_every_task_once(n: int, batch: int, epoch: int, seed: int) -> None:
     per_epoch = math.ceil(n / batch)
