@@ -53,7 +53,8 @@ class Printer:
             return
         made = answer.classifier
         times = ", ".join(f"{phase} {ms:.0f} ms" for phase, ms in answer.milliseconds.items())
-        console.narrate(f"{made.question}  [{made.template}]  gamma {made.gamma:g}, {times}")
+        how = f"{made.sampler['sampler']}, {made.sampler['steps']} steps, samples {made.sampler['samples']}"
+        console.narrate(f"{made.question}  [{made.template}]  gamma {made.gamma:g}; {how}; {times}")
         if answer.nearest:
             near = "; ".join(f"{n.question} ({n.similarity:.2f})" for n in answer.nearest)
             console.narrate(f"nearest training questions: {near}")

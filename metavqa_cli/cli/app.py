@@ -74,6 +74,9 @@ def options(
 def main() -> None:
     """The console script: run the command line and exit with its code. SIGTERM is an interruption, like Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a file name or a locale must not end a job
@@ -83,9 +86,9 @@ def main() -> None:
 def run(args: Sequence[str]) -> int:
     """Run one command line; print any error as one sentence on stderr; return the exit code."""
     console.configure(debug="--debug" in args)  # also for errors in the options themselves
-    args = hoist(args)
     app.rich_markup_mode = "rich" if console.is_terminal("stdout") and "--ascii" not in args else None
     try:
+        args = hoist(args)
         code = app(args, prog_name="metavqa", standalone_mode=False)
         sys.stdout.flush()
     except SystemExit as done:  # shell completion, or a reader that closed the pipe

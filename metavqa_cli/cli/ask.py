@@ -71,6 +71,7 @@ def ask(
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
+    force: ForceOption = False,
     format: FormatOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -78,7 +79,7 @@ def ask(
     request = _request(question, answers, template, gamma, samples, seed, many=question == STDIN)
     if not images:
         raise UsageError("no image to judge; name files, folders or patterns after the question")
-    _check_sheet(sheet, question)
+    _check_sheet(sheet, question, force)
     asker = _open_asker(preset, config, set, dataset, clip, device, model)
     from metavqa_cli.engine.judging import load_images
 
@@ -86,19 +87,25 @@ def ask(
     if not loaded.names:
         raise_for(loaded.errors, False)
     printer = Printer(chosen_format(format, json), many=question == STDIN)
+    errors: list[MetaVQAError] = []
+    answered = True
     if question == STDIN:
-        errors = _ask_each(asker, request, loaded, printer)
+        errors, answered = _ask_each(asker, request, loaded, printer)
     else:
-        errors = []
         answer = asker.ask(request, loaded.names, loaded.x)
         printer.show(answer)
         _draw(sheet, answer)
     printer.close()
-    raise_for([*errors, *loaded.errors], True)
+    raise_for([*errors, *loaded.errors], answered)
 
 
-def _ask_each(asker: "Asker", request: "Request", loaded: "Loaded", printer: Printer) -> list[MetaVQAError]:
-    """Answer every line of stdin that is not blank; a question that cannot be answered does not stop the others."""
+def _ask_each(
+    asker: "Asker", request: "Request", loaded: "Loaded", printer: Printer
+) -> tuple[list[MetaVQAError], bool]:
+    """Answer every line of stdin that is not blank; returns the errors, and whether any question was answered.
+
+    A question that cannot be answered does not stop the others.
+    """
     errors: list[MetaVQAError] = []
     number = 0
     for number, text in enumerate(_lines(), 1):
@@ -108,20 +115,24 @@ def _ask_each(asker: "Asker", request: "Request", loaded: "Loaded", printer: Pri
             errors.append(type(error)(f"question {number}: {error}"))
     if not number:
         raise UsageError("there is no question on stdin; write one a line, or name one in place of -")
-    return errors
+    return errors, len(errors) < number
 
 
 def _lines() -> Iterator[str]:
+    if sys.stdin is None:  # closed by the shell
+        return iter(())
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
     return (line.strip() for line in sys.stdin if line.strip())
 
 
-def _check_sheet(sheet: Path | None, question: str) -> None:
+def _check_sheet(sheet: Path | None, question: str, force: bool) -> None:
     if sheet is not None and question == STDIN:
         raise UsageError("--sheet draws the answer to one question; name it in place of -")
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet writes a PNG file, not {sheet.name!r}; give it a name that ends in .png")
+    if sheet is not None and sheet.exists() and not force:
+        raise BusyError(f"{sheet} exists; choose another --sheet, or replace it with --force")
 
 
 def _draw(sheet: Path | None, answer: "Answer") -> None:

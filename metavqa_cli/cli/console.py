@@ -160,7 +160,8 @@ def emit(data: Row | Sequence[Row], format: Format = "auto", columns: Sequence[s
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(_plain(value), indent=indent, ensure_ascii=style.ascii, allow_nan=False)
+    escaped = style.ascii or (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") != "utf8"
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=escaped, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -200,8 +201,8 @@ def _print_table(lines: Sequence[Sequence[str]], head: Sequence[str] | None) -> 
     from rich.text import Text
 
     table = Table(box=None, show_header=head is not None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in head or [""] * len(lines[0]):
-        table.add_column(Text(title), overflow="fold")
+    for i, title in enumerate(head or [""] * len(lines[0])):
+        table.add_column(Text(title), overflow="fold", no_wrap=head is not None and i == 0)
     for line in lines:
         table.add_row(*map(Text, line))
     printer = console("stdout", width=None if is_terminal("stdout") else UNLIMITED_WIDTH)
@@ -214,7 +215,7 @@ def follow(events: Iterable[Event]) -> list[Event]:
     """Show the progress of an engine verb until it ends; return the events that state an outcome.
 
     Bars on a terminal, one plain line every 30 s elsewhere, nothing when quiet. Outcomes are ``RunFinished``,
-    ``Reused``, ``DatasetBuilt``, ``WeightsGenerated``, ``RunInterrupted`` and ``RunFailed``.
+    ``Reused``, ``DatasetBuilt``, ``RunInterrupted`` and ``RunFailed``.
     """
     from metavqa_cli.cli.progress import make_display, watch
 

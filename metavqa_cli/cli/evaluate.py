@@ -65,7 +65,7 @@ def evaluate(
     for value in gamma or ():
         check_gamma(value)
     if models:
-        chosen = [runs.get(workspace(), name) for name in models]
+        chosen = list({run.id: run for run in (runs.get(workspace(), name) for name in models)}.values())
     else:
         chosen = _newest(open_job("eval", preset, config, set, flags), with_parents)
     session = open_session(preset, config, set, flags, own=own_config(chosen[0]), force=force)
@@ -77,9 +77,9 @@ def evaluate(
 
 
 def _newest(session: "Session", with_parents: bool) -> list[Run]:
-    from metavqa_cli.engine.ensure import ensure_ldm, newest_ldms
+    from metavqa_cli.engine.ensure import made_ldm, newest_ldms
 
-    return [finish(ensure_ldm(session, None, True))] if with_parents else newest_ldms(session)
+    return [finish(made_ldm(session))] if with_parents else newest_ldms(session)
 
 
 def print_rows(result: dict[str, Any], few_shot: bool, format: Format) -> None:
@@ -88,4 +88,5 @@ def print_rows(result: dict[str, Any], few_shot: bool, format: Format) -> None:
     sampler = next((row["sampler"] for row in rows if row["sampler"]), None)
     console.narrate(f"accuracy in per cent on {result['dataset']} ({result['world']}), mean over tasks, 95 % interval, "
                     f"one seed ({result['seed']}){f'; {sampler}' if sampler else ''}")  # fmt: skip
-    console.emit(rows, format, COLUMNS)
+    several = len({row["label"] for row in rows}) < len(rows)  # of one method: only the run tells them apart
+    console.emit(rows, format, ("run", *COLUMNS) if several else COLUMNS)

@@ -41,17 +41,25 @@ def workspace() -> Workspace:
 
 
 def hoist(args: Sequence[str]) -> list[str]:
-    """``args`` with the global options moved to the front; nothing after ``--`` is touched."""
+    """``args`` with the global options moved to the front; nothing after ``--`` is touched.
+
+    ``UsageError`` for an empty value, which a script with an unset variable gives and which would mean this folder.
+    """
     front: list[str] = []
     rest: list[str] = []
     remaining = iter(args)
     for arg in remaining:
         if arg == "--":
             rest += [arg, *remaining]
+        elif arg.endswith("=") and arg[:-1] in GLOBAL_VALUES:
+            raise UsageError(f"{arg[:-1]} is empty; give it a value")
         elif arg in GLOBAL_FLAGS or (arg.partition("=")[0] in GLOBAL_VALUES and "=" in arg):
             front.append(arg)
         elif arg in GLOBAL_VALUES:
-            front += [arg, *[value for value in [next(remaining, None)] if value is not None]]
+            value = next(remaining, None)
+            if value == "":
+                raise UsageError(f"{arg} is empty; give it a value")
+            front += [arg] if value is None else [arg, value]
         else:
             rest.append(arg)
     return front + rest
@@ -91,6 +99,8 @@ RunArgument = Annotated[
 
 def chosen_format(format: Format, json: bool) -> Format:
     """The format that ``--format`` and ``--json`` ask for together."""
+    if json and format not in ("auto", "json"):
+        raise UsageError(f"--json and --format {format} contradict each other; give one of them")
     return "json" if json else format
 
 

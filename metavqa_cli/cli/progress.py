@@ -20,10 +20,9 @@ from metavqa_cli.schema.events import (
     RunStarted,
     StepLogged,
     ValidationMeasured,
-    WeightsGenerated,
 )
 
-OUTCOMES = (RunFinished, Reused, DatasetBuilt, WeightsGenerated, RunInterrupted, RunFailed)
+OUTCOMES = (RunFinished, Reused, DatasetBuilt, RunInterrupted, RunFailed)
 PLAIN_SECONDS = 30.0
 SHOWN_METRICS = ("loss", "accuracy")
 

@@ -36,16 +36,18 @@ def ls(format: FormatOption = "auto", json: JsonOption = False) -> None:
 @app.command()
 def show(run: RunArgument, format: FormatOption = "auto", json: JsonOption = False) -> None:
     """Show one run: what it is, how far it came, its result and its configuration."""
-    from metavqa_cli.schema.events import StepLogged, ValidationMeasured
+    from metavqa_cli.schema.events import RunFailed, StepLogged, ValidationMeasured
     from metavqa_cli.schema.layers import flatten
 
     shown = runs.get(workspace(), run)
     events, _ = shown.events()
     steps = [event for event in events if isinstance(event, StepLogged)]
+    failures = [event for event in events if isinstance(event, RunFailed)]
     validations = [event for event in events if isinstance(event, ValidationMeasured)]
     record = {
         **describe(shown),
         "path": str(shown.path),
+        "error": failures[-1].message if failures and shown.state() == "failed" else None,
         "step": steps[-1].step if steps else None,
         "metrics": steps[-1].metrics if steps else None,
         "validation": validations[-1].metrics if validations else None,
@@ -100,5 +102,5 @@ def describe(run: Run) -> dict[str, Any]:
 
 def _comparable(run: Run) -> dict[str, Any]:
     manifest = run.manifest()
-    names = ("kind", "method", "parents", "dataset")
+    names = ("kind", "variant", "parents", "dataset")
     return {**{name: manifest.get(name) for name in names}, "config": run.config(), "result": run.result()}

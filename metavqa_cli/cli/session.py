@@ -95,7 +95,8 @@ def _recipe(
     name = resolve_config(preset, config, sets, flags).config.dataset.name
     if name not in workspace().datasets():
         return None
-    recipe: dict[str, Any] = open_manifest(workspace(), name)[1]["recipe"]
+    whole = open_manifest(workspace(), name)[1]["recipe"]
+    recipe: dict[str, Any] = {section: whole[section] for section in ("dataset", "clip")}
     resolved = resolve_config(preset, config, sets, flags, resumed=recipe)
     wanted = dict(flatten(resolved.config.model_dump(mode="json")))
     for key, built in flatten(recipe):

@@ -153,6 +153,10 @@ def _parse(source: str) -> tuple[str, str | None]:
     if not (tag and (open_clip.get_pretrained_cfg(model, tag) or Path(tag).is_file())):
         known = [f"{model}/{each}" for each in open_clip.list_pretrained_tags_by_model(model)]
         raise UsageError(f"{source!r} names no weights; choose one of {', '.join(known) or 'another model'}")
+    if not Path(tag).is_file() and open_clip.get_pretrained_cfg(model, tag).get("quick_gelu"):
+        quick = f"{model}-quickgelu"
+        if not (open_clip.get_model_config(model) or {}).get("quick_gelu") and quick in models:
+            raise UsageError(f"the weights {source} need QuickGELU; choose {quick}/{tag}")  # before any download
     return model, tag
 
 
@@ -202,7 +206,7 @@ def _identity(name: str, model: Any, tokenizer: Any) -> dict[str, Any]:
 
 
 def _weights_hash(model: Any) -> str:
-    """sha256 over the parameters in order: the same weights under another tag are the same encoder."""
+    """sha256 over the parameters in order, whatever tag or folder they came from."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode())

@@ -20,7 +20,7 @@ from metavqa_cli.engine.classifier import Classifier, Judgement, check_encoder, 
 from metavqa_cli.engine.diffusion import HyperLdm, mix_sample
 from metavqa_cli.engine.request import Request, check_answers, check_gamma, check_question
 from metavqa_cli.engine.session import Session
-from metavqa_cli.schema.errors import MissingError
+from metavqa_cli.schema.errors import JobError, MissingError
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.arena import task_seed
 from metavqa_cli.tasks.prompts import check_template, to_template
@@ -93,7 +93,8 @@ class Asker:
             classifier = self.generate(request, question, e, proposed)
         with clock("judge"):
             judgements = [] if x is None else judge(classifier, self.encoder, names, x)
-        return Answer(classifier, judgements, nearest, clock.milliseconds, self.warnings(question, nearest, request))
+        warnings = self.warnings(question, nearest, request, classifier)
+        return Answer(classifier, judgements, nearest, clock.milliseconds, warnings)
 
     def generate(self, request: Request, question: str, e: Tensor, proposed: Sequence[str]) -> Classifier:
         """Algorithm 14: sample z for the question embedding e [1, E] and decode the weights; of several, their mean."""
@@ -104,10 +105,15 @@ class Asker:
                 f"the dataset {gone!r}, which would propose answers, is gone; name them: --answers red,blue"
             )
         answers = check_answers(proposed if request.answers is None else request.answers)
+        sampling = self.ldm.sampler.sampling
+        steps = sampling.steps if sampling.sampler == "ddim" else self.ldm.sampler.schedule.T
         seeds = [task_seed(mix_sample(request.seed, sample), question) for sample in range(request.samples)]
         z = self.ldm.sampler(e.expand(len(seeds), -1), gamma, seeds)
+        weights = self.ldm.decoder.decode(z.mean(0, keepdim=True))[0]
+        if not weights.isfinite().all():
+            raise JobError(f"gamma {gamma:g} gives weights that are not finite; lower it")
         return Classifier(
-            weights=self.ldm.decoder.decode(z.mean(0, keepdim=True))[0],
+            weights=weights,
             layout=self.ldm.decoder.layout,
             question=question,
             answers=answers,
@@ -116,7 +122,7 @@ class Asker:
             encoder=self.encoder.identity,
             gamma=gamma,
             seed=request.seed,
-            sampler=self.ldm.sampler.sampling.model_dump(mode="json") | {"samples": request.samples},
+            sampler={"sampler": sampling.sampler, "steps": steps, "samples": request.samples},
             runs={"ldm": self.ldm.run.id, "generator": self.ldm.decoder.run.id},
         )
 
@@ -125,24 +131,39 @@ class Asker:
         return self.known[question].template if question in self.known else to_template(question).text
 
     def neighbours(self, e: Tensor) -> tuple[list[Neighbour], list[str]]:
-        """The nearest training questions of e [1, E], and the union of their answers; none without the dataset."""
+        """The nearest training questions of e [1, E], and answers to propose; none without the dataset.
+
+        Proposed are the answers of the nearest question and of those near ones that share some: a question about
+        sizes beside two about patterns has nothing to add.
+        """
         tasks = list(self.known.values())
         seen = normalize(self.ldm.sampler.whitener(e), dim=1)[0]
         similarity, rows = (self.known_e @ seen).topk(min(NEAREST, len(tasks)))
         near = [Neighbour(tasks[row].question, float(s)) for s, row in zip(similarity, rows.tolist(), strict=True)]
-        return near, list(dict.fromkeys(answer for row in rows.tolist() for answer in tasks[row].answers))
+        first = set(tasks[rows[0]].answers) if near else set()
+        alike = [tasks[row] for row in rows.tolist() if first.intersection(tasks[row].answers)]
+        return near, list(dict.fromkeys(answer for task in alike for answer in task.answers))
 
-    def warnings(self, question: str, nearest: Sequence[Neighbour], request: Request) -> list[str]:
+    def warnings(
+        self, question: str, nearest: Sequence[Neighbour], request: Request, classifier: Classifier
+    ) -> list[str]:
         """What the person should know before trusting the answers."""
         found = []
         if nearest and nearest[0].similarity < FAR:
             found.append(f"the question is far from all training questions (nearest {nearest[0].similarity:.2f})")
-        unknown = self.encoder.unknown_words(question)
+        statements = classifier.statements()
+        unknown = list(
+            dict.fromkeys(word for text in (question, *statements) for word in self.encoder.unknown_words(text))
+        )
         if unknown:
             found.append(f"the built-in encoder does not know {', '.join(map(repr, unknown[:5]))}")
         if self.encoder.is_too_long(question):
             found.append(
                 f"the question is longer than {self.encoder.context_length} tokens; the encoder reads the start"
+            )
+        if any(map(self.encoder.is_too_long, statements)):
+            found.append(
+                f"a statement is longer than {self.encoder.context_length} tokens; the encoder reads the start"
             )
         if request.template is None and question not in self.known and to_template(question).is_fallback:
             found.append(

@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from metavqa_cli.clip.encoder import ClipEncoder
+from metavqa_cli.clip.encoder import TINY, TINY_FOLDER, ClipEncoder
+from metavqa_cli.clip.tiny.package import package_hash
 from metavqa_cli.engine.manifest import SCHEMA_VERSION, read_manifest
 from metavqa_cli.engine.session import Session, memory_explained
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import BusyError, JobError
 from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, ProgressMade, Reused
 from metavqa_cli.store import locks
-from metavqa_cli.store.atomic import explained, write_json
-from metavqa_cli.store.features import FeatureStore, write_features
+from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name, write_json
+from metavqa_cli.store.features import FeatureStore, rebuild, write_features
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.arena import Arena, Lookup, make_arena
-from metavqa_cli.tasks.sources.scenes.source import build_tasks, draw_images
+from metavqa_cli.tasks.sources.scenes.source import WORLD_VERSION, build_tasks, draw_images
 from metavqa_cli.tasks.taskset import Split, TaskSet, dump_tasks, load_tasks
 
 TEXT_BATCH, IMAGE_BATCH = 512, 256
@@ -79,14 +80,13 @@ def open_dataset(workspace: Workspace, name: str) -> DatasetFolder:
 
 def _lookup(store: FeatureStore) -> Lookup:
     rows = {name: row for row, name in enumerate(store.ids)}
-    features = np.array(store.features)  # one sequential read; tasks then pick their rows from memory
+    features = store.verified()  # one sequential read; tasks then pick their rows from memory
 
     def find(names: Sequence[str]) -> np.ndarray:
         try:
             return features[[rows[name] for name in names]]
         except KeyError as missing:
-            way_out = "build the dataset again with `metavqa dataset build --force`"
-            raise JobError(f"{store.path} has no features of {missing}; {way_out}") from None
+            raise JobError(f"{store.path} has no features of {missing}; {store.remedy}") from None
 
     return find
 
@@ -104,13 +104,27 @@ def build_dataset(session: Session) -> Iterator[Event]:
             yield Reused("dataset", folder.name)
             return
         _ = session.encoder  # a model that cannot be had should be known before an hour of drawing, not after
-        _clear_other(folder, wanted, session.force)
-        yield from _build(session, folder, wanted)
+        replaced = _clear_other(folder, wanted, session.force)
+        try:
+            yield from _build(session, folder, wanted)
+        except BaseException:
+            if replaced is not None:
+                with explained(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    replaced.rename(folder)
+            raise
+        for doomed in folder.parent.glob(f"{TEMPORARY}*-{folder.name}"):  # also what a killed replacement left
+            shutil.rmtree(doomed, ignore_errors=True)
 
 
 def recipe(config: Config) -> dict[str, Any]:
-    """Everything that a dataset's content depends on, as configured."""
-    return {"dataset": config.dataset.model_dump(mode="json"), "clip": config.clip.model_dump(mode="json")}
+    """Everything that a dataset's content depends on: what is configured, and this version's world and tiny CLIP."""
+    return {
+        "dataset": config.dataset.model_dump(mode="json"),
+        "clip": config.clip.model_dump(mode="json"),
+        "world": WORLD_VERSION,
+        "weights": package_hash(TINY_FOLDER) if config.clip.model == TINY else None,
+    }
 
 
 def _is_finished(folder: Path, wanted: dict[str, Any], force: bool) -> bool:
@@ -119,25 +133,28 @@ def _is_finished(folder: Path, wanted: dict[str, Any], force: bool) -> bool:
     if DatasetFolder(folder).manifest["recipe"] == wanted:
         return True
     raise BusyError(
-        f"a dataset {folder.name!r} with another configuration exists in {folder.parent}; "
-        "choose another --name, or replace it with --force"
+        f"a dataset {folder.name!r} with another configuration, or made by another version of metavqa, exists in "
+        f"{folder.parent}; choose another --name, or {rebuild(folder.name)}"
     )
 
 
-def _clear_other(folder: Path, wanted: dict[str, Any], force: bool) -> None:
-    """Remove what an unfinished build with another recipe left; keep what this build can use.
+def _clear_other(folder: Path, wanted: dict[str, Any], force: bool) -> Path | None:
+    """Keep what this build can use, remove what an unfinished build with another recipe left, and put anything else
+    aside until this build is finished; returns where.
 
     ``BusyError`` for a folder that no build made (without ``force``): its files may be somebody's only ones.
     """
-    marker = folder / "recipe.json"
+    marker, aside = folder / "recipe.json", None
     begun = _read_recipe(marker)
     if folder.exists() and (begun != wanted or (folder / "dataset.json").exists()):
         if begun is None and not force and any(folder.iterdir()):
             raise BusyError(f"{folder} is no dataset of metavqa; choose another --name, or replace it with --force")
         with explained(folder):
-            shutil.rmtree(folder)
+            aside = folder.with_name(f"{temporary_name()}-{folder.name}")
+            folder.rename(aside)
     if not marker.is_file():
         write_json(marker, wanted)
+    return aside
 
 
 def _read_recipe(marker: Path) -> Any:
@@ -189,16 +206,17 @@ def _embed(session: Session, folder: Path, tasks: TaskSet) -> Iterator[Event]:
 def _embed_all(
     path: Path, unit: str, names: list[str], batches: Iterator[torch.Tensor], encoder: ClipEncoder
 ) -> Iterator[Event]:
-    header = {"encoder": encoder.identity}
-    if path.is_file() and (store := FeatureStore.open(path)).header == header and store.ids == names:
-        return
+    if path.is_file():
+        store = FeatureStore.open(path)
+        if store.header.get("encoder") == encoder.identity and store.ids == names:
+            return
     rows: list[np.ndarray] = []
     done = 0
     for batch in batches:
         rows.append(batch.cpu().numpy())
         done += len(batch)
         yield ProgressMade(f"embedding {unit}", done, len(names), unit)
-    write_features(path, names, np.concatenate(rows), header)
+    write_features(path, names, np.concatenate(rows), {"encoder": encoder.identity})
 
 
 def _fingerprint(folder: Path, wanted: dict[str, Any], encoder: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metavqa_cli.base_network.adapter import answer_logits
 from metavqa_cli.base_network.layout import WeightLayout
-from metavqa_cli.clip.encoder import ClipEncoder
+from metavqa_cli.clip.encoder import TINY, ClipEncoder
 from metavqa_cli.engine.request import check_answers
 from metavqa_cli.methods.zero_shot import zero_shot_weights
 from metavqa_cli.schema.errors import JobError, UsageError
@@ -91,15 +91,21 @@ def _parse(weights: Tensor, header: dict[str, Any]) -> Classifier:
     return Classifier(weights=weights.float(), layout=layout, **known)
 
 
+NAMES = {"model", "open_clip"}
+"""Parts of an encoder's identity that only say where it came from; ``weights`` is the hash of what it is."""
+
+
 def check_encoder(recorded: dict[str, Any], encoder: ClipEncoder, what: str) -> None:
     """Refuse ``what`` ("the run ldm-1f00") when it was made with another CLIP model's embeddings. ``UsageError``."""
-    differing = [
-        f"{name}: {recorded.get(name)!r} there, {encoder.identity.get(name)!r} here"
-        for name in sorted({*recorded, *encoder.identity} - {"open_clip"})
-        if recorded.get(name) != encoder.identity.get(name)
-    ]
+    names = sorted({*recorded, *encoder.identity} - NAMES)
+    differing = [name for name in names if recorded.get(name) != encoder.identity.get(name)]
+    if differing == ["weights"] and recorded.get("model") == encoder.name == TINY:
+        raise UsageError(f"{what} was made with the built-in CLIP model of another version of metavqa; make it again")
     if differing:
-        raise UsageError(f"{what} was made with another CLIP model ({'; '.join(differing)}); choose that with --clip")
+        found = "; ".join(
+            f"{name}: {recorded.get(name)!r} there, {encoder.identity.get(name)!r} here" for name in differing
+        )
+        raise UsageError(f"{what} was made with another CLIP model ({found}); choose that with --clip")
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metavqa_cli.engine.build import open_dataset
 from metavqa_cli.engine.generators import Decoder
-from metavqa_cli.engine.lineage import Model, find_parent, load_model, parent_run, perform, save_model
+from metavqa_cli.engine.lineage import Model, find_parent, load_model, parent_run, perform, save_model, section_of
 from metavqa_cli.engine.loop import batch_indices, train
 from metavqa_cli.engine.pretrain import mean_accuracy, training_plan
 from metavqa_cli.engine.session import Session
@@ -45,7 +45,8 @@ def question_seeds(arena: Arena, seed: int, sample: int = 0) -> list[int]:
 
 
 def mix_sample(seed: int, sample: int) -> int:
-    return seed * 4096 + sample
+    """A seed for the number of a sample; sample 0 of a seed is the seed itself, and no two pairs meet."""
+    return seed + (sample << 64)
 
 
 class LdmTraining:
@@ -157,11 +158,11 @@ class HyperLdm:
     def __init__(self, run: Run, device: torch.device, sampling: Sampling) -> None:
         model = load_model(run, device)
         self.run, self.gamma = run, float(model.header["gamma"])
-        self.config = Config.model_validate(model.header["config"])
         self.header = model.header
+        settings = section_of(model, "ldm", Ldm)
         self.decoder = Decoder(load_model(parent_run(run, "generator"), device))
         self.sampler = LatentSampler(
-            _denoiser(model, self.config.ldm), schedule_of(self.config.ldm),
+            _denoiser(model, settings), schedule_of(settings),
             LatentScaler(model.tensors["scaler.mean"], model.tensors["scaler.std"]),
             QuestionWhitener(model.tensors["whitener.mean"], model.tensors["whitener.transform"]), sampling,
         )  # fmt: skip
@@ -178,12 +179,16 @@ def _denoiser(model: Model, settings: Ldm) -> Denoiser:
     return module.requires_grad_(False).eval()
 
 
-def newest_ldm(session: Session, objective: str | None = None, chosen: str | None = None) -> Run:
+def newest_ldm(
+    session: Session, objective: str | None = None, chosen: str | None = None, own_seed_first: bool = False
+) -> Run:
     """The chosen, or the newest, HyperLDM (of an objective). ``MissingError`` says how to train one."""
     hint = "train one with `metavqa train ldm --with-parents`, or run `metavqa quickstart`"
-    run = find_parent(
-        session, "ldm", chosen, lambda run: objective is None or run.manifest().get("variant") == objective, hint
-    )
+
+    def match(run: Run) -> bool:
+        return objective is None or run.manifest().get("variant") == objective
+
+    run = find_parent(session, "ldm", chosen, match, hint, own_seed_first)
     if run is None:
         raise MissingError(f"there is no finished HyperLDM for dataset {session.config.dataset.name!r}; {hint}")
     return run

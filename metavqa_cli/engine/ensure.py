@@ -11,11 +11,12 @@ from metavqa_cli.engine.generators import newest_generator, train_generator
 from metavqa_cli.engine.lineage import find_parent
 from metavqa_cli.engine.pretrain import build_zoo, newest_baseline, train_baseline
 from metavqa_cli.engine.session import Session
+from metavqa_cli.schema.config import Objective
 from metavqa_cli.schema.events import Event, RunFinished
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
 
-OBJECTIVES = ("weights", "task")
+OBJECTIVES: tuple[Objective, ...] = ("weights", "task")
 Ensured = Generator[Event, None, Run]
 
 
@@ -58,17 +59,17 @@ def ensure_generator(session: Session, chosen: str | None, with_parents: bool, o
     return newest_generator(session, objective or session.config.hvae.objective, chosen)
 
 
-def ensure_ldm(session: Session, chosen: str | None, with_parents: bool) -> Ensured:
-    """HyperLDM on the generator of the configured objective."""
-    if with_parents and chosen is None:
-        generator = yield from ensure_generator(session, None, True)
-        return (yield from finished_run(session, train_ldm(session.unforced(), generator)))
-    return newest_ldm(session, None, chosen)
+def made_ldm(session: Session) -> Ensured:
+    """HyperLDM on the generator of the configured objective, with everything that it is made from."""
+    generator = yield from ensure_generator(session, None, True)
+    return (yield from finished_run(session, train_ldm(session.unforced(), generator)))
 
 
 def newest_ldms(session: Session) -> list[Run]:
-    """The newest HyperLDM of each objective; ``MissingError`` when there is none at all."""
-    found = [newest_ldm(session, objective) for objective in OBJECTIVES if _has_ldm(session, objective)]
+    """The newest HyperLDM of each objective, rather of this seed; ``MissingError`` when there is none at all."""
+    found = [
+        newest_ldm(session, objective, own_seed_first=True) for objective in OBJECTIVES if _has_ldm(session, objective)
+    ]
     return found or [newest_ldm(session)]
 
 

@@ -13,7 +13,16 @@ from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.build import open_dataset
 from metavqa_cli.engine.diffusion import HyperLdm, question_seeds
 from metavqa_cli.engine.generators import Decoder
-from metavqa_cli.engine.lineage import Model, check_dataset, load_model, model_layout, parent_run, perform, started
+from metavqa_cli.engine.lineage import (
+    Model,
+    check_dataset,
+    check_finished,
+    load_model,
+    model_layout,
+    parent_run,
+    perform,
+    started,
+)
 from metavqa_cli.engine.pretrain import accuracies
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.statistics import estimate
@@ -27,7 +36,7 @@ from metavqa_cli.store.tensors import save_tensors
 from metavqa_cli.tasks.arena import Arena, task_seed
 
 NOVELTIES = ("wording", "combination", "family")
-OBJECTIVES = {"weights": "HVAE", "task": "task-loss generator"}
+GENERATORS = {"weights": "HVAE", "task": "task-loss generator"}
 BASELINES = {"multitask": "Multitask", "mnet-maml": "MNet-MAML", "mnet-fomaml": "MNet-FOMAML"}
 KINDS = ("baseline", "hvae", "ldm")
 TASKS_AT_ONCE = 128  # bounds the memory; accuracies do not depend on it
@@ -68,6 +77,7 @@ def evaluate(session: Session, models: Sequence[Run]) -> Iterator[Event]:
         check_dataset(run, dataset)
         if run.kind not in KINDS:
             raise UsageError(f"run {run.id} is of kind {run.kind}; name runs of kind {', '.join(KINDS)}")
+        check_finished(run)
     parents = {f"{run.kind}{i}": run for i, run in enumerate(models)}
     yield from perform(session, "eval", parents, {}, partial(_evaluate, session, models))
 
@@ -161,7 +171,7 @@ def by_chunk(arena: Arena, measure: Callable[..., Tensor], *rows: Tensor) -> Ten
 
 def _measure_decoder(decoder: Decoder, settings: Evaluation, arenas: dict[str, Arena]) -> Iterator[Measurement]:
     objective, run = decoder.run.manifest()["variant"], decoder.run.id
-    name, method = OBJECTIVES[objective], _method(objective)
+    name, method = GENERATORS[objective], _method(objective)
 
     def reconstruction(chunk: Arena, z: Tensor) -> Tensor:
         return accuracies(decoder.layout, decoder.decode(z), chunk.pairs, decoder.logit_scale)
@@ -175,7 +185,7 @@ def _measure_decoder(decoder: Decoder, settings: Evaluation, arenas: dict[str, A
 
 def _measure_ldm(ldm: HyperLdm, settings: Evaluation, seed: int, test: Arena) -> Iterator[Measurement]:
     objective, run = ldm.run.manifest()["variant"], ldm.run.id
-    method, label = f"{_method(objective)}-ldm", f"{OBJECTIVES[objective]} + HyperLDM"
+    method, label = f"{_method(objective)}-ldm", f"{GENERATORS[objective]} + HyperLDM"
     for gamma in settings.gammas:
         found = by_chunk(test, partial(sampled_accuracies, ldm, gamma, seed, settings.samples))
         yield Measurement(method, f"{label}, γ = {gamma:g}", "zero-shot", found, run, gamma, objective)

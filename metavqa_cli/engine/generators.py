@@ -92,7 +92,7 @@ class TaskLatentTraining:
         """Few-shot accuracy on the validation tasks' query after a few steps in z from the mean latent."""
         scale = self.config.base_network.logit_scale
         start = module.mu.detach().mean(0).expand(len(self.validation), -1)
-        lr = self.config.eval.few_shot_z_lr
+        lr = self.config.task_latents.adapt_lr
         z = adapt_latents(module, start, self.validation.support, VALIDATION_STEPS, lr, self.layout, scale)
         return {"accuracy": mean_accuracy(self.layout, module.decode(z), self.validation.query, scale)}
 

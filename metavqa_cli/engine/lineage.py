@@ -1,16 +1,18 @@
 """Runs and their parents: what a job is made from, whether it is already done, and how its record is kept."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.build import DatasetFolder, open_dataset
 from metavqa_cli.engine.session import Session, memory_explained
-from metavqa_cli.schema.config import RUN_SECTIONS, Config
+from metavqa_cli.schema.config import RUN_SECTIONS, Config, Section
 from metavqa_cli.schema.errors import InterruptedJob, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, Reused, RunFailed, RunFinished, RunInterrupted, RunStarted
 from metavqa_cli.schema.layers import flatten
@@ -21,6 +23,7 @@ from metavqa_cli.store.workspace import Workspace
 
 MODEL_VERSION = 1
 Result = dict[str, Any]
+S = TypeVar("S", bound=Section)
 Work = Callable[[Run], Iterator[Event | Result]]
 
 
@@ -70,7 +73,8 @@ def _chosen_run(session: Session, kind: str, parents: Mapping[str, Run], extra: 
             return known
     return runs.create(
         session.workspace, kind, key, session.config.model_dump(mode="json"), ids,
-        {"name": dataset.path.name, "fingerprint": dataset.fingerprint}, extra, fresh=session.force,
+        {"name": dataset.path.name, "fingerprint": dataset.fingerprint},
+        {**extra, "encoder": dataset.manifest["encoder"]}, fresh=session.force,
     )  # fmt: skip
 
 
@@ -83,7 +87,8 @@ def _resumable(session: Session, kind: str, key: str, parents: Mapping[str, str]
         raise UsageError(f"run {run.id} is finished already; `metavqa runs show {run.id}` shows its result")
     manifest = run.manifest()
     if manifest["key"] != key:
-        told = dict(flatten({**sections(Config.model_validate(run.config()), kind), "parents": manifest["parents"],
+        recorded = {name: value for name, value in run.config().items() if name in RUN_SECTIONS[kind]}
+        told = dict(flatten({**recorded, "parents": manifest["parents"],
                              "dataset": manifest["dataset"]["fingerprint"]}))  # fmt: skip
         asked = dict(flatten({**sections(session.config, kind), "parents": parents, "dataset": dataset.fingerprint}))
         differing = [name for name in dict.fromkeys([*told, *asked]) if told.get(name) != asked.get(name)]
@@ -96,6 +101,8 @@ def _resumable(session: Session, kind: str, key: str, parents: Mapping[str, str]
 
 
 def _reused(run: Run) -> Iterator[Event]:
+    with suppress(OSError):
+        run.state_path.unlink(missing_ok=True)  # left when a job was killed between its result and its last breath
     yield Reused(run.kind, run.id)
     yield RunFinished(run.id, run.result() or {})
 
@@ -114,10 +121,12 @@ def _recorded(run: Run, work: Work) -> Iterator[Event]:
                 yield event
         run.finish(result)
     except (InterruptedJob, KeyboardInterrupt, GeneratorExit):
-        run.append(RunInterrupted(run.id, step))
+        with suppress(JobError):  # a full disk must not hide why the job ended
+            run.append(RunInterrupted(run.id, step))
         raise
     except Exception as error:
-        run.append(RunFailed(run.id, str(error)))
+        with suppress(JobError):
+            run.append(RunFailed(run.id, str(error)))
         raise
     run.state_path.unlink(missing_ok=True)
     finished = RunFinished(run.id, result)
@@ -138,7 +147,7 @@ def save_model(run: Run, session: Session, tensors: dict[str, Tensor], header: d
         "run": run.id,
         "parents": manifest["parents"],
         "dataset": manifest["dataset"],
-        "encoder": open_dataset(session.workspace, session.config.dataset.name).manifest["encoder"],
+        "encoder": manifest["encoder"],
         "config": session.config.model_dump(mode="json"),
     }
     save_tensors(run.model_path, tensors, {**common, **header})
@@ -146,14 +155,22 @@ def save_model(run: Run, session: Session, tensors: dict[str, Tensor], header: d
 
 def load_model(run: Run, device: torch.device) -> Model:
     """The model of a finished run on ``device``. ``MissingError`` when the run has not finished."""
-    if run.state() != "finished":
-        raise _unfinished(run)
+    check_finished(run)
     tensors, header = load_tensors(run.model_path, remedy=f"train it again: `metavqa runs rm {run.id} --force`")
     if header.get("schema_version") != MODEL_VERSION:
         raise JobError(
             f"{run.model_path} has version {header.get('schema_version')}, not {MODEL_VERSION}; train it again"
         )
     return Model(run, {name: value.to(device) for name, value in tensors.items()}, header)
+
+
+def section_of(model: Model, name: str, kind: type[S]) -> S:
+    """A section of the configuration that the model was trained with. ``JobError`` when another version wrote it."""
+    try:
+        return kind.model_validate(model.header["config"][name])
+    except (KeyError, TypeError, ValidationError):
+        path = model.run.model_path
+        raise JobError(f"{path} was written by another version of metavqa; train it again") from None
 
 
 def model_layout(model: Model) -> WeightLayout:
@@ -174,9 +191,17 @@ def parent_run(run: Run, role: str) -> Run:
     return runs.get(workspace, name)
 
 
-def find_parent(session: Session, kind: str, chosen: str | None, match: Callable[[Run], bool], hint: str) -> Run | None:
+def find_parent(
+    session: Session,
+    kind: str,
+    chosen: str | None,
+    match: Callable[[Run], bool],
+    hint: str,
+    own_seed_first: bool = True,
+) -> Run | None:
     """The run that ``chosen`` names, or the newest finished run of ``kind`` on this dataset that matches; or None.
 
+    Without ``chosen``, a run of the session's own seed goes before a newer one of another, if ``own_seed_first``.
     Raises ``UsageError`` when the chosen run is of another kind, dataset or configuration, and ``MissingError`` when it
     is not finished.
     """
@@ -186,7 +211,9 @@ def find_parent(session: Session, kind: str, chosen: str | None, match: Callable
         return run.manifest()["dataset"]["fingerprint"] == dataset.fingerprint and match(run)
 
     if chosen is None:
-        return runs.newest(session.workspace, kind, match=fits)
+        seed = session.config.seed
+        own = runs.newest(session.workspace, kind, match=lambda run: run.config()["seed"] == seed and fits(run))
+        return own if own and own_seed_first else runs.newest(session.workspace, kind, match=fits)
     run = runs.get(session.workspace, chosen)
     if run.kind != kind:
         raise UsageError(f"run {run.id} is of kind {run.kind}, not {kind}; {hint}")
@@ -194,9 +221,15 @@ def find_parent(session: Session, kind: str, chosen: str | None, match: Callable
     if not match(run):
         shown = f"compare `metavqa runs show {run.id}` with `metavqa config show`"
         raise UsageError(f"run {run.id} was made with another configuration than this one: {shown}, or {hint}")
-    if run.state() != "finished":
-        raise _unfinished(run)
+    check_finished(run)
     return run
+
+
+def check_finished(run: Run) -> None:
+    """``MissingError`` with the command that finishes ``run`` when it has not finished."""
+    if run.state() != "finished":
+        way_out = f"finish it with `metavqa train {run.kind} --resume {run.id}`"
+        raise MissingError(f"run {run.id} is {run.state()}, not finished; {way_out}")
 
 
 def check_dataset(run: Run, dataset: DatasetFolder) -> None:
@@ -208,8 +241,3 @@ def check_dataset(run: Run, dataset: DatasetFolder) -> None:
             f"run {run.id} was made from the dataset {made['name']!r} ({made['fingerprint']}), not from "
             f"{dataset.path.name!r} as it is now ({dataset.fingerprint}); {way_out}"
         )
-
-
-def _unfinished(run: Run) -> MissingError:
-    way_out = f"finish it with `metavqa train {run.kind} --resume {run.id}`"
-    return MissingError(f"run {run.id} is {run.state()}, not finished; {way_out}")

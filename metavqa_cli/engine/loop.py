@@ -154,7 +154,7 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
                 _save(run, module, average, optimizer, progress)
                 yield CheckpointSaved(progress.step)
             if stop.asked:
-                again = f"`metavqa train {run.kind} --resume {run.id}`, or the same command"
+                again = f"`metavqa train {run.kind} --resume {run.id}`, or the same command (without --force),"
                 raise InterruptedJob(f"interrupted at step {progress.step} of {plan.steps}; {again} goes on from there")
     module.load_state_dict(progress.best_state)
 

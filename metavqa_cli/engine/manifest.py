@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.store.features import rebuild
 from metavqa_cli.store.workspace import Workspace
 
 SCHEMA_VERSION = 1
@@ -22,9 +23,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"there is no dataset {path.name!r} in {path.parent.parent}; build one with `metavqa dataset build`"
         ) from None
     except ValueError as error:
-        raise JobError(f"{path}/dataset.json is damaged ({error}); run `metavqa dataset build --force`") from None
+        raise JobError(f"{path}/dataset.json is damaged ({error}); {rebuild(path.name)}") from None
     if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-        raise JobError(f"{path}/dataset.json is of another version; run `metavqa dataset build --force`")
+        raise JobError(f"{path}/dataset.json is of another version; {rebuild(path.name)}")
     return manifest
 
 

@@ -4,22 +4,22 @@ import shlex
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from metavqa_cli.engine.ask import Answer, Asker, embed_files
 from metavqa_cli.engine.build import build_dataset, open_dataset
 from metavqa_cli.engine.diffusion import train_ldm
-from metavqa_cli.engine.ensure import finished_run
+from metavqa_cli.engine.ensure import OBJECTIVES, finished_run
 from metavqa_cli.engine.evaluate import evaluate
 from metavqa_cli.engine.generators import train_generator
 from metavqa_cli.engine.pretrain import build_zoo, train_baseline
 from metavqa_cli.engine.request import Request
 from metavqa_cli.engine.session import Session
+from metavqa_cli.schema.config import Objective
 from metavqa_cli.schema.events import Event
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.taskset import Task
 
-OBJECTIVES: tuple[Literal["weights", "task"], ...] = ("weights", "task")
 ASKED_FAMILIES = ("color_kind", "count_kind", "pattern_kind")
 IMAGES_ASKED = 3
 
@@ -33,7 +33,7 @@ class Story:
     asked: list[tuple[Task, list[str], Answer]]  # task, true answers of the images, what was answered
 
 
-def with_objective(session: Session, objective: Literal["weights", "task"]) -> Session:
+def with_objective(session: Session, objective: Objective) -> Session:
     config = session.config
     return replace(
         session, config=config.model_copy(update={"hvae": config.hvae.model_copy(update={"objective": objective})})

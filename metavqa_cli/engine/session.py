@@ -41,6 +41,9 @@ class Session:
         return replace(self, force=False, resume=None)
 
 
+DEVICES = ("cpu", "cuda", "mps")
+
+
 def cache_dir() -> Path:
     """Where unpacked models live; safe to delete."""
     return platformdirs.user_cache_path("metavqa", appauthor=False)
@@ -52,6 +55,8 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in DEVICES:
+            raise RuntimeError("metavqa runs on " + ", ".join(DEVICES))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]

@@ -95,11 +95,11 @@ class LatentScaler(nn.Module):
 
 
 class QuestionWhitener(nn.Module):
-    """Question embeddings centred and whitened by their principal components, to norm 1 on average; zeros mean "none".
+    """Question embeddings centred and whitened, to norm 1 on average over those it was fitted to.
 
     CLIP's embeddings of questions lie close together (mean cosine 0.94 for the tiny model), and what tells two of them
-    apart is a small part of their variance. ``floor`` keeps directions that hardly vary from being magnified: their
-    s.d. counts as at least ``floor`` times the largest.
+    apart is a small part of their variance. The transform is the symmetric one (ZCA), which depends on the covariance
+    alone: the principal axes themselves are arbitrary where variances are equal, and differ between machines.
     """
 
     mean: Tensor
@@ -112,13 +112,19 @@ class QuestionWhitener(nn.Module):
 
     @classmethod
     def fit(cls, e: Float[Tensor, "batch embed"], floor: float) -> "QuestionWhitener":
-        """The whitener of the embeddings of the training questions."""
-        mean = e.mean(0)
-        values, vectors = torch.linalg.eigh((e - mean).double().mT @ (e - mean).double() / len(e))
-        std = values.clamp_min(0).sqrt()
-        transform = (vectors / (std**2 + (floor * std.max()) ** 2).sqrt().clamp_min(1e-12)).to(e.dtype)
-        norm = ((e - mean) @ transform).norm(dim=-1).mean().clamp_min(1e-12)
-        return cls(mean, transform / norm)
+        """The whitener of the embeddings of the training questions, computed on the CPU in float64.
+
+        ``floor`` keeps directions that hardly vary from being magnified: ``floor`` times the largest s.d. is added to
+        theirs in quadrature.
+        """
+        known = e.detach().cpu().double()
+        mean = known.mean(0)
+        centred = known - mean
+        values, vectors = torch.linalg.eigh(centred.mT @ centred / len(e))
+        std = (values.clamp_min(0) + floor**2 * values.max()).sqrt().clamp_min(1e-12)
+        transform = (vectors / std) @ vectors.mT
+        norm = (centred @ transform).norm(dim=-1).mean().clamp_min(1e-12)
+        return cls(mean.to(e), (transform / norm).to(e))
 
     def forward(self, e: Float[Tensor, "batch embed"]) -> Float[Tensor, "batch embed"]:
         return (e - self.mean) @ self.transform

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from metavqa_cli.generator.protocol import Generator
 from metavqa_cli.guidance.cfg import guided_noise
 from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler
 from metavqa_cli.guidance.sampling import Seeds, ddim, ddpm
@@ -37,19 +36,3 @@ def sample_latents(
 
     sample = partial(ddim, steps=steps) if sampler == "ddim" else ddpm
     return scaler.restore(sample(denoise, schedule, seeds, denoiser.latent, device=e.device, dtype=e.dtype))
-
-
-@torch.no_grad()
-def generate_weights(
-    generator: Generator,
-    denoiser: Denoiser,
-    schedule: Schedule,
-    scaler: LatentScaler,
-    e: Float[Tensor, "batch embed"],
-    gamma: float | Float[Tensor, " batch"],
-    seeds: Seeds,
-    sampler: Sampler = "ddim",
-    steps: int = 25,
-) -> Float[Tensor, "batch params"]:
-    """The weights that the sampled latents decode to."""
-    return generator.decode(sample_latents(denoiser, schedule, scaler, e, gamma, seeds, sampler, steps))

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 Gamma = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -24,9 +25,6 @@ class Runtime(Section):
     """Where the work runs. Never part of a run's identity."""
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="arithmetic of the encoders and training steps"
-    )
     threads: int = Field(0, ge=0, description="CPU threads for tensor work; 0 means all cores")
     workers: int = Field(0, ge=0, description="processes that draw or decode images; 0 means all cores")
     checkpoint_seconds: float = Field(30.0, gt=0, description="time between checkpoints of a running job")
@@ -43,11 +41,11 @@ class Dataset(Section):
     image_size: int = Field(64, ge=32, le=512, description="side of a Scenes image in pixels")
     pairs_per_task: Positive = Field(84, description="image-answer pairs a Scenes question aims at")
     questions: int = Field(0, ge=0, description="keep only this many Scenes questions; 0 keeps all")
-    seed: int = Field(2021, ge=0, description="seed of the world and of the splits (2021 in the release)")
+    seed: int = Field(2021, ge=0, lt=2**63, description="seed of the world and of the splits (2021 in the release)")
     min_pairs: Positive = Field(21, description="smallest task kept: 'more than 20 pairs'")
-    support_fraction: Fraction = Field(0.7, description="share of each answer's images in the support set")
-    train_fraction: Fraction = Field(0.7, description="share of the tasks used for training")
-    validation_fraction: Fraction = Field(0.1, description="share of the training tasks kept for validation")
+    support_fraction: Share = Field(0.7, description="share of each answer's images in the support set")
+    train_fraction: Share = Field(0.7, description="share of the tasks used for training")
+    validation_fraction: Share = Field(0.1, description="share of the training tasks kept for validation")
 
 
 class Clip(Section):
@@ -87,10 +85,13 @@ class Zoo(Section):
     lr: Rate = Field(0.1, description="their learning rate")
 
 
+Objective = Literal["weights", "task"]
+
+
 class Hvae(Section):
     """The generator h(z, theta), and how the paper trains it: a VAE of fine-tuned weights (Algorithm 8)."""
 
-    objective: Literal["weights", "task"] = Field(
+    objective: Objective = Field(
         "task", description="weights: VAE on the zoo (the paper); task: the tasks' cross-entropy"
     )
     latent: Positive = Field(16, description="latent size L")
@@ -98,7 +99,7 @@ class Hvae(Section):
     epochs: Positive = Field(30, description="passes over the training tasks (objective weights)")
     lr: Rate = Field(1e-3, description="Adam learning rate (objective weights)")
     batch: Positive = Field(48, description="tasks in a batch (objective weights)")
-    grad_clip: Rate = Field(1.0, description="gradient norm limit (objective weights)")
+    grad_clip: Rate = Field(1000.0, description="gradient norm limit of encoder and decoder, each (objective weights)")
     kl_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the KL term")
     weight_clamp: Rate = Field(10.0, description="standardised weight differences are clamped at plus or minus this")
 
@@ -111,10 +112,13 @@ class TaskLatents(Section):
     z_lr: Rate = Field(0.03, description="Adam learning rate of the latents, each of which is seen once an epoch")
     batch: Positive = Field(48, description="tasks in a batch")
     grad_clip: Rate = Field(1.0, description="gradient norm limit")
-    scale: Rate = Field(0.02, description="s.d. of a fresh decoder's weights around the initialisation")
+    scale: Rate = Field(
+        0.02, description="s.d. of a fresh decoder's weights around the initialisation, for latents of s.d. 1"
+    )
     z_init: Rate = Field(0.05, description="s.d. of the latents at the start; small, so that like tasks stay close")
-    z_noise: Annotated[float, Field(ge=0)] = Field(0.3, description="s.d. of the noise on each task's latent")
+    z_noise: Annotated[float, Field(ge=0)] = Field(0.5, description="s.d. of the noise on each task's latent")
     z_penalty: Annotated[float, Field(ge=0)] = Field(0.005, description="weight of the squared norm of the latents")
+    adapt_lr: Rate = Field(4.0, description="rate of the adaptation in latent space that validates it")
 
 
 class Ldm(Section):
@@ -126,7 +130,7 @@ class Ldm(Section):
     schedule: Literal["linear", "scaled_linear"] = Field(
         "linear", description="linear in beta (DDPM), or in its square root"
     )
-    beta_start: Rate = Field(1e-4, description="first beta")
+    beta_start: Rate = Field(1e-4, lt=1, description="first beta")
     beta_end: Rate = Field(0.06, lt=1, description="last beta")
     dropout: Fraction = Field(0.1, description="probability that a question is replaced by zeros in training")
     z_noise: Annotated[float, Field(ge=0)] = Field(
@@ -134,9 +138,9 @@ class Ldm(Section):
     )
     whiten: bool = Field(True, description="whiten the question embeddings (the paper takes them as they are)")
     e_noise: Annotated[float, Field(ge=0)] = Field(
-        0.3, description="s.d. of noise on the questions, relative to theirs"
+        0.15, description="s.d. of noise on the questions, relative to theirs"
     )
-    e_floor: Rate = Field(5e-3, description="least s.d. that whitening magnifies, relative to the largest")
+    e_floor: Rate = Field(1e-3, description="least s.d. that whitening magnifies, relative to the largest")
     epochs: Positive = Field(250, description="passes over the training tasks")
     lr: Rate = Field(3e-3, description="Adam learning rate")
     batch: Positive = Field(128, description="latents in a batch")
@@ -164,13 +168,13 @@ class Evaluation(Section):
     few_shot_steps: Positive = Field(50, description="gradient steps on the support set")
     few_shot_lr: Rate = Field(0.1, description="their learning rate in weight space")
     few_shot_z_lr: Rate = Field(4.0, description="their learning rate in latent space")
-    bootstrap: Positive = Field(2_000, description="resamples of the tasks for the 95 % intervals")
+    bootstrap: int = Field(2_000, ge=100, description="resamples of the tasks for the 95 % intervals")
 
 
 class Config(Section):
     """Everything a job can be told."""
 
-    seed: int = Field(0, ge=0, description="seed of every random choice in training and sampling")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of every random choice in training and sampling")
     runtime: Runtime = Runtime()
     dataset: Dataset = Dataset()
     clip: Clip = Clip()

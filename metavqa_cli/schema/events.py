@@ -82,15 +82,6 @@ class DatasetBuilt(Event):
 
 
 @dataclass(frozen=True)
-class WeightsGenerated(Event):
-    """A classifier was generated for a question. Times in milliseconds."""
-
-    question: str
-    gamma: float
-    milliseconds: dict[str, float]
-
-
-@dataclass(frozen=True)
 class RunFinished(Event):
     """The run is complete; ``result`` is what ``result.json`` holds."""
 
@@ -100,7 +91,7 @@ class RunFinished(Event):
 
 @dataclass(frozen=True)
 class RunInterrupted(Event):
-    """The run was stopped by the user after a checkpoint at ``step``."""
+    """The run was stopped by the user; ``step`` is the last one in the log."""
 
     run: str
     step: int
@@ -118,7 +109,7 @@ EVENTS: dict[str, type[Event]] = {
     event.__name__: event
     for event in (
         RunStarted, StepLogged, ValidationMeasured, CheckpointSaved, ProgressMade, Narrated, Reused,
-        DatasetBuilt, WeightsGenerated, RunFinished, RunInterrupted, RunFailed,
+        DatasetBuilt, RunFinished, RunInterrupted, RunFailed,
     )
 }  # fmt: skip
 

@@ -16,6 +16,8 @@ from typing import Any
 from metavqa_cli.schema.errors import JobError
 
 TEMPORARY = ".tmp-"
+UMASK = os.umask(0)  # can only be read by setting it; some libraries write files that their owner alone may read
+os.umask(UMASK)
 ANOTHER_PLACE = "choose a writable folder (--workspace, or the output's own option)"
 REASONS: dict[int, tuple[str, str]] = {
     errno.ENOSPC: ("the disk is full", "free some space, or choose another disk with --workspace"),
@@ -69,15 +71,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Missing parent folders are created. When the body raises, the temporary file is removed and ``path`` is untouched.
     Raises ``JobError`` naming path, reason and way out for a full disk, a read-only folder and the like, and for a
-    device such as /dev/null, which a move would replace by a file.
+    device such as /dev/null, which a move would replace by a file. A symbolic link is followed.
     """
     if path.is_char_device() or path.is_block_device() or path.is_fifo() or path.is_socket():
         raise JobError(f"cannot write {path}: it is a device, not a file; choose another path")
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))  # the link stays; what it points to is replaced
     temporary = path.with_name(f"{temporary_name()}-{path.name[-100:]}")
     try:
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
+            temporary.chmod(path.stat().st_mode & 0o777 if path.is_file() else 0o666 & ~UMASK)
             _sync(temporary)
             temporary.replace(path)
             sync_folder(path.parent)

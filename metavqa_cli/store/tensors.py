@@ -7,6 +7,7 @@ and bytes). Headers are read without torch.
 import hashlib
 import json
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,12 +111,14 @@ def read_layout(path: Path, *, remedy: str = REMEDY) -> Layout:
 
 def _size(path: Path) -> int:
     try:
-        size = path.stat().st_size
+        found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"{path} does not exist; check the path, or run the command that writes it") from None
     if path.is_dir():
         raise MissingError(f"{path} is a folder, not a file; name a .safetensors file")
-    return size
+    if not stat.S_ISREG(found.st_mode):
+        raise JobError(f"{path} is not a regular file; name a .safetensors file")
+    return found.st_size
 
 
 def _parse_layout(data: bytes, data_start: int) -> Layout | None:

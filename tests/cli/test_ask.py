@@ -47,7 +47,7 @@ def test_a_person_sees_a_row_for_each_image_and_what_led_to_it(metavqa: Terminal
     head, *rows = [line.split("\t") for line in done.out.splitlines()]
     assert head == ["image", "answer", "probability", "ranked", "zero-shot CLIP"]
     assert [row[0] for row in rows] == photos(2)
-    assert "What color is the car?  [the car is {}]  gamma 1.5, encode" in done.err
+    assert "What color is the car?  [the car is {}]  gamma 1.5; ddim, 4 steps, samples 1; encode" in done.err
     assert "nearest training questions: " in done.err
     assert "warning: the built-in encoder knows only the Scenes world" in done.err
 

@@ -1,10 +1,13 @@
 """Every bad input: one clear sentence that names the thing and the way out, its exit code, and nothing is lost."""
 
 import errno
+import io
 import json
 import os
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +19,7 @@ from PIL import Image
 
 from metavqa_cli.engine.request import MAX_QUESTION
 from metavqa_cli.store import atomic, runs
+from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.cli.pipeline import data, furnished, generated, photos
@@ -389,3 +393,109 @@ def test_bad_input_in_a_real_process(metavqa: Terminal, tmp_path: Path) -> None:
     assert [image["image"] for image in json.loads(done.out)] == photos(1)
     assert done.err == f"error: {bad} is not an image that can be read; convert it to PNG or JPEG\n"
     assert_refused(python(*here, "ask", "", *photos(1), cwd=tmp_path, **home), 2, "the question is empty")
+
+
+# What reviewers found
+
+
+def test_a_sheet_never_replaces_a_file_unasked(metavqa: Terminal, tmp_path: Path) -> None:
+    precious = tmp_path / "holiday.png"
+    precious.write_bytes(Path(photos(1)[0]).read_bytes())
+    before = precious.read_bytes()
+    sheet = ["ask", QUESTION, photos(1)[0], *ANSWERS, "--sheet", str(precious)]
+    assert_refused(metavqa(*sheet), 5, str(precious), "exists", "--force")
+    assert precious.read_bytes() == before
+    assert metavqa(*sheet, "--force").code == 0 and precious.read_bytes() != before
+
+
+def test_a_gamma_too_large_for_finite_weights(metavqa: Terminal, tmp_path: Path) -> None:
+    options = [*ANSWERS, "--gamma", "1e30"]
+    assert_refused(metavqa("ask", QUESTION, photos(1)[0], *options), 1, "gamma 1e+30", "not finite", "lower it")
+    output = tmp_path / "car.safetensors"
+    assert_refused(metavqa("generate", QUESTION, *options, "-o", str(output)), 1, "not finite")
+    assert not output.exists()
+
+
+def test_a_classifier_that_is_a_pipe_is_not_waited_for(metavqa: Terminal, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert_refused(metavqa("predict", str(tmp_path / "pipe"), photos(1)[0]), 1, "pipe", "not a regular file")
+
+
+def test_a_loop_of_links_as_output(metavqa: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").symlink_to("b.safetensors")
+    (tmp_path / "b.safetensors").symlink_to("a.safetensors")
+    done = metavqa("generate", QUESTION, *ANSWERS, "-o", str(tmp_path / "a.safetensors"), "--force")
+    assert "bug" not in done.err and "Traceback" not in done.err
+
+
+def test_a_link_as_output_is_followed(metavqa: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "real.safetensors").write_bytes(b"old")
+    (tmp_path / "link.safetensors").symlink_to("real.safetensors")
+    assert metavqa("generate", QUESTION, *ANSWERS, "-o", str(tmp_path / "link.safetensors"), "--force").code == 0
+    assert (tmp_path / "link.safetensors").is_symlink()
+    assert (tmp_path / "real.safetensors").stat().st_size > 1000
+
+
+def test_generated_files_can_be_read_by_whom_the_umask_allows(metavqa: Terminal, tmp_path: Path) -> None:
+    file = generated(metavqa, tmp_path / "car.safetensors")
+    assert file.stat().st_mode & 0o777 == 0o666 & ~atomic.UMASK
+    file.chmod(0o640)
+    assert metavqa("generate", QUESTION, *ANSWERS, "-o", str(file), "--force").code == 0
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("args", [["-w", ""], ["--workspace="], ["--workspace", ""]])
+def test_an_empty_workspace_is_not_this_folder(metavqa: Terminal, args: list[str]) -> None:
+    assert_refused(metavqa("locate", *args), 2, "is empty")
+
+
+def test_two_formats_at_once(metavqa: Terminal) -> None:
+    assert_refused(metavqa("runs", "ls", "--json", "--format", "csv"), 2, "--format csv", "contradict")
+
+
+def test_when_no_question_of_many_can_be_answered_the_code_is_theirs(
+    metavqa: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("a " * MAX_QUESTION + "\n"))
+    assert metavqa("ask", "-", photos(1)[0], *ANSWERS).code == 2
+    monkeypatch.setattr("sys.stdin", None)  # closed by the shell
+    assert_refused(metavqa("ask", "-", photos(1)[0], *ANSWERS), 2, "no question on stdin")
+
+
+def test_answers_that_the_encoder_cannot_read_are_named(metavqa: Terminal) -> None:
+    done = metavqa("ask", QUESTION, photos(1)[0], "--answers", "azure,turquoise")
+    assert done.code == 0 and "does not know 'azure', 'turquoise'" in done.err
+    done = metavqa("ask", QUESTION, photos(1)[0], *ANSWERS, "--template", "red " * 100 + "{}")
+    assert "a statement is longer than" in done.err
+
+
+def test_a_run_of_another_version_says_so(metavqa: Terminal, workspace: Workspace) -> None:
+    run = miniature.run("ldm", "task", workspace)
+    tensors, header = load_tensors(run.model_path)
+    changed = {**header["config"], "ldm": {**header["config"]["ldm"], "of_tomorrow": 1}}
+    save_tensors(run.model_path, tensors, {**header, "config": changed})
+    done = metavqa("ask", QUESTION, photos(1)[0], *ANSWERS, "--model", run.id)
+    assert_refused(done, 1, "another version of metavqa", "train it again")
+
+
+def test_a_failed_run_shows_why(metavqa: Terminal, workspace: Workspace) -> None:
+    failed = metavqa("train", "baseline", *OPTIONS, "--set", "baseline.lr=1e300", "--force")
+    assert failed.code == 1
+    run = runs.newest(workspace, "baseline", finished=False)
+    assert run is not None and run.state() == "failed"
+    assert data(metavqa("runs", "show", run.id, "--json"))["error"] in failed.err
+
+
+def test_json_is_json_on_any_stdout(tmp_path: Path) -> None:
+    folder = str(tmp_path / "où🚗")
+    for encoding in ("cp1252", "ascii", "utf-8"):
+        command = ["-m", "metavqa_cli", "locate", "--json", "-w", folder]
+        done = python(*command, cwd=tmp_path, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+        assert json.loads(done.out)[0]["path"] == folder, encoding
+
+
+def test_closed_streams_are_no_bug(tmp_path: Path) -> None:
+    for redirection, code in ((">&-", 0), ("2>&-", 0), ("<&-", 0)):
+        shell = f'exec "{sys.executable}" -m metavqa_cli locate -w "{tmp_path}" {redirection}'
+        done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == code and "Traceback" not in done.stderr, redirection

@@ -55,7 +55,10 @@ def test_another_recipe_under_a_taken_name_is_exit_code_5(metavqa: Terminal, ful
     before = (full.dataset_dir("mini") / "dataset.json").read_bytes()
     done = metavqa("dataset", "build", "--name", "mini", "--images", "99")
     assert (done.code, done.out) == (5, "")
-    assert "a dataset 'mini' with another configuration exists" in done.err and "--force" in done.err
+    assert (
+        "a dataset 'mini' with another configuration, or made by another version of metavqa, exists" in done.err
+        and "--force" in done.err
+    )
     assert (full.dataset_dir("mini") / "dataset.json").read_bytes() == before
 
 
@@ -103,4 +106,4 @@ def test_a_damaged_manifest_is_named_with_the_way_out(metavqa: Terminal, full: W
     path.write_text(json.dumps({"schema_version": 99}))
     done = metavqa("dataset", "info", "mini")
     assert (done.code, done.out) == (1, "")
-    assert f"{path} is of another version; run `metavqa dataset build --force`" in done.err
+    assert f"{path} is of another version; build it again with `metavqa dataset build --force --name mini`" in done.err

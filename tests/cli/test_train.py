@@ -119,7 +119,7 @@ def stopped(metavqa: Terminal, full: Workspace, monkeypatch: pytest.MonkeyPatch)
         done = metavqa("train", "ldm", "--epochs", "8", "--seed", "3", *OPTIONS)
     run = interrupted(full)
     assert (done.code, done.out) == (130, "")
-    way_out = f"`metavqa train ldm --resume {run.id}`, or the same command goes on from there"
+    way_out = f"`metavqa train ldm --resume {run.id}`, or the same command (without --force), goes on from there"
     assert done.err.endswith(f"error: interrupted at step 2 of 8; {way_out}\n")
     return run
 

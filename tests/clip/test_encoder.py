@@ -251,7 +251,7 @@ def test_a_folder_that_is_no_model_is_one_sentence(
     ("name", "command"),
     [
         ("hf-hub:nobody/no-such-model", r"create_model\('hf-hub:nobody/no-such-model'\)"),
-        ("RN50/openai", r"create_model\('RN50', 'openai'\)"),
+        ("RN50-quickgelu/openai", r"create_model\('RN50-quickgelu', 'openai'\)"),
     ],
 )
 def test_weights_that_cannot_be_fetched_come_with_the_command_that_fetches_them(
@@ -295,3 +295,14 @@ def test_pixels_are_prepared_as_in_training(encoder: ClipEncoder) -> None:
 
     pixels = torch.from_numpy(np.array(IMAGES[0]))[None]
     torch.testing.assert_close(encoder.preprocess(IMAGES[0]), normalise(pixels)[0], atol=1e-5, rtol=0)
+
+
+def test_weights_that_need_quick_gelu_are_refused_before_they_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("nothing should be fetched")
+
+    monkeypatch.setattr(factory, "download_pretrained", fetched)
+    with pytest.raises(UsageError, match="ViT-B-32/openai need QuickGELU; choose ViT-B-32-quickgelu/openai"):
+        load_encoder("ViT-B-32/openai", CPU, tmp_path)

@@ -84,7 +84,7 @@ def test_the_word_loss_counts_words_and_neither_padding_nor_marks() -> None:
 
 
 def test_the_learning_rate_warms_up_stays_and_falls() -> None:
-    rates = [train.learning_rate(step, 1000, 2.0, 100) for step in range(1000)]
+    rates = [train.learning_rate(step, 1000, 2.0, 100, 0.25) for step in range(1000)]
     assert rates[0] == pytest.approx(0.02) and rates[49] == pytest.approx(1.0)
     assert rates[100:750] == [2.0] * 650
     assert rates[875] == pytest.approx(2.0 * (0.01 + 0.99 * 0.5))
@@ -170,14 +170,23 @@ def test_texts_are_rows_of_the_compact_vocabulary(small: None) -> None:
 
 def arguments(lr: float) -> argparse.Namespace:
     return argparse.Namespace(
-        device="cpu", ema=0.9, weight_decay=0.0, lr=lr, steps=10, warmup=1, words=0.5, grad_clip=1.0
+        device="cpu",
+        ema=0.9,
+        weight_decay=0.0,
+        lr=lr,
+        steps=10,
+        warmup=1,
+        words=0.5,
+        grad_clip=1.0,
+        falling=0.25,
+        start=None,
     )
 
 
 def test_every_parameter_changes() -> None:
     torch.manual_seed(0)
     args = arguments(lr=1e-3)
-    parts = train.new_parts(args, 50)
+    parts = train.new_parts(args, torch.arange(50))
     before = {name: {k: v.clone() for k, v in parts[name].named_parameters()} for name in ("model", "head", "average")}
     pixels, _ = PairBatches(1, 8, 64, seed=0)[0]
     tokens = torch.randint(1, 48, (8, 32), generator=torch.Generator().manual_seed(0))
@@ -192,8 +201,22 @@ def test_every_parameter_changes() -> None:
     assert optimised == {id(p) for part in ("model", "head") for p in parts[part].parameters()}
 
 
+def test_a_training_goes_on_from_a_packaged_model_with_rows_for_new_words(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state, ids = train.new_model(3).state_dict(), torch.tensor([0, 320, 49407])
+    train.write_package(state, ids, tmp_path)
+    torch.manual_seed(1)
+    args = arguments(lr=1e-3)
+    args.start = str(tmp_path)
+    taken = train.new_parts(args, torch.tensor([0, 320, 999, 49407]))["model"].state_dict()
+    name = "token_embedding.weight"
+    assert torch.equal(taken[name][[0, 1, 3]], state[name].half().float())
+    assert taken[name][2].abs().sum() > 0
+    assert [k for k in state if k != name and not torch.equal(taken[k].float(), state[k].half().float())] == []
+
+
 def test_the_temperature_stays_below_its_limit() -> None:
-    parts = train.new_parts(arguments(lr=50.0), 50)
+    parts = train.new_parts(arguments(lr=50.0), torch.arange(50))
     tokens = torch.randint(1, 48, (4, 32), generator=torch.Generator().manual_seed(0))
     pixels, _ = PairBatches(1, 4, 64, seed=0)[0]
     for step in range(2):

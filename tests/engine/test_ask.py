@@ -118,10 +118,24 @@ def test_a_known_question_brings_its_own_template_and_answers(asker: Asker) -> N
         assert len(answer.nearest) == NEAREST
 
 
+def test_near_questions_of_another_sort_propose_nothing(asker: Asker) -> None:
+    questions = list(asker.known)
+    mixed = 0
+    for question in questions:
+        near, proposed = asker.neighbours(asker.encoder.encode_text([question]))
+        first, *others = [asker.known[n.question].answers for n in near]
+        unlike = [set(answers) for answers in others if not set(answers) & set(first)]
+        assert proposed[: len(first)] == list(first)
+        assert not any(answers & set(proposed) - set(first) for answers in unlike) or len(others) > len(unlike)
+        mixed += bool(unlike)
+    assert mixed  # the miniature has such questions, so that this says something
+
+
 def test_proposed_answers_are_those_of_the_nearest_questions(asker: Asker) -> None:
     answer = asker.ask(Request("What color is the thing?"))
     tasks = {task.question: task for task in miniature.dataset().tasks.of("train")}
-    union = [text for near in answer.nearest for text in tasks[near.question].answers]
+    near_answers = [tasks[near.question].answers for near in answer.nearest]
+    union = [text for answers in near_answers if set(answers) & set(near_answers[0]) for text in answers]
     assert answer.classifier.answers == tuple(dict.fromkeys(union))
     similarities = [near.similarity for near in answer.nearest]
     assert similarities == sorted(similarities, reverse=True)
@@ -176,11 +190,11 @@ def test_another_dataset_under_the_same_name_is_not_taken_for_it(workspace: Work
 def test_a_run_is_refused_with_another_clip_model(workspace: Workspace) -> None:
     run = miniature.run("ldm", "task", workspace)
     model = HyperLdm(run, CPU, miniature.config().sampling)
-    model.header["encoder"]["weights"] = "other"
-    with pytest.raises(
-        UsageError, match=rf"the run {run.id} was made with another CLIP model \(weights: 'other' there"
-    ):
-        check_encoder(model.header["encoder"], miniature.encoder(), f"the run {run.id}")
+    recorded = {**model.header["encoder"], "weights": "other"}
+    with pytest.raises(UsageError, match=f"the run {run.id} was made with the built-in CLIP model of another version"):
+        check_encoder(recorded, miniature.encoder(), f"the run {run.id}")
+    with pytest.raises(UsageError, match=r"made with another CLIP model \(weights: 'other' there"):
+        check_encoder({**recorded, "model": "local-dir"}, miniature.encoder(), f"the run {run.id}")
 
 
 def test_questions_answers_and_gammas_are_checked() -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from metavqa_cli.clip.encoder import ClipEncoder
+from metavqa_cli.engine import build as module
 from metavqa_cli.engine.build import build_dataset, open_dataset
 from metavqa_cli.schema.errors import BusyError, JobError, MetaVQAError, MissingError
 from metavqa_cli.schema.events import DatasetBuilt, Event, ProgressMade, Reused
@@ -153,13 +154,36 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(
 def test_another_recipe_under_the_same_name_is_refused_then_forced(built: Workspace) -> None:
     before = contents(built.dataset_dir("mini"))
     with pytest.raises(
-        BusyError, match=r"'mini' with another configuration exists .*another --name, .*--force"
+        BusyError, match=r"'mini' with another configuration, .* exists .*another --name, .*dataset build --force"
     ) as busy:
         build(built, seed=7)
     assert busy.value.exit_code == 5
     assert contents(built.dataset_dir("mini")) == before
     assert isinstance(build(built, seed=7, force=True)[-1], DatasetBuilt)
     assert open_dataset(built, "mini").manifest["recipe"]["dataset"]["seed"] == 7
+
+
+@pytest.mark.parametrize("part", ["WORLD_VERSION", "package_hash"])
+def test_a_dataset_of_another_version_is_refused_not_reused(
+    part: str, built: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, part, 99 if part == "WORLD_VERSION" else lambda folder: "other weights")
+    with pytest.raises(BusyError, match=r"another version of metavqa.*`metavqa dataset build --force --name mini`"):
+        build(built)
+    assert isinstance(build(built, force=True)[-1], DatasetBuilt)
+
+
+def test_a_replacement_that_fails_or_is_interrupted_leaves_the_old_dataset(built: Workspace, whole: Workspace) -> None:
+    before = contents(whole.dataset_dir("mini"))
+    with pytest.raises(JobError, match="too few"):
+        build(built, force=True, images=2)
+    assert contents(built.dataset_dir("mini")) == before
+    events = build_dataset(session(built, force=True, dataset={**SMALL, "seed": 7}))
+    next(events)
+    events.close()  # type: ignore[attr-defined]
+    assert contents(built.dataset_dir("mini")) == before
+    assert isinstance(build(built, force=True, seed=7)[-1], DatasetBuilt)
+    assert [path.name for path in built.dataset_dir("mini").parent.glob(".tmp-*")] == []
 
 
 def test_an_unfinished_build_with_another_recipe_is_replaced(empty: Workspace, whole: Workspace) -> None:
@@ -244,7 +268,9 @@ def test_features_that_do_not_fit_the_tasks_are_named(built: Workspace, whole: W
     folder = built.dataset_dir("mini") / "features"
     (folder / "texts.safetensors").replace(folder / "images.safetensors")
     shutil.copy(whole.dataset_dir("mini") / "features" / "texts.safetensors", folder)
-    with pytest.raises(JobError, match=r"images\.safetensors has no features of '.*`metavqa dataset build --force`"):
+    with pytest.raises(
+        JobError, match=r"images\.safetensors has no features of '.*`metavqa dataset build --force --name mini`"
+    ):
         open_dataset(built, "mini").arena("train", CPU)
 
 

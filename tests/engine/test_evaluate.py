@@ -8,7 +8,7 @@ import torch
 
 from metavqa_cli.engine import evaluate as evaluation
 from metavqa_cli.engine.diffusion import HyperLdm
-from metavqa_cli.engine.ensure import ensure_ldm, newest_ldms
+from metavqa_cli.engine.ensure import made_ldm, newest_ldms
 from metavqa_cli.engine.evaluate import (
     Init,
     Judge,
@@ -156,7 +156,7 @@ def test_sampled_accuracy_is_the_mean_over_the_samples(ldm: HyperLdm, test_arena
 
 def test_models_of_different_base_networks_are_each_measured_with_their_own(workspace: Workspace) -> None:
     other = session(workspace, base_network={"hidden": 4, "logit_scale": 7.0})
-    models = [miniature.run("ldm", "task", workspace), returned(ensure_ldm(other, None, True))]
+    models = [miniature.run("ldm", "task", workspace), returned(made_ldm(other))]
     together = rows_of(models, workspace)
     alone = [rows_of([model], workspace) for model in models]
     expected = [*alone[0][:3], *alone[1][1:3], *alone[0][3:], *alone[1][3:]]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metavqa_cli.engine import ensure
-from metavqa_cli.engine.diffusion import HyperLdm, train_ldm
+from metavqa_cli.engine.diffusion import HyperLdm, newest_ldm, train_ldm
 from metavqa_cli.engine.generators import train_generator
 from metavqa_cli.engine.lineage import load_model, parent_run, perform, started
 from metavqa_cli.engine.pretrain import build_zoo, train_baseline
@@ -101,7 +101,7 @@ def test_a_finished_run_is_found_behind_an_unfinished_newer_one(workspace: Works
 
 MISSING: list[tuple[str, Callable[[Session], Any], str]] = [
     ("ask without anything", lambda here: ensure.newest_ldms(here), "`metavqa train ldm --with-parents`"),
-    ("ldm", lambda here: returned(ensure.ensure_ldm(here, None, False)), "`metavqa train ldm --with-parents`"),
+    ("ldm", newest_ldm, "`metavqa train ldm --with-parents`"),
     ("generator", lambda here: returned(ensure.ensure_generator(here, None, False)),
      "`metavqa train hvae --objective task`"),
     ("init", lambda here: returned(ensure.ensure_init(here, None, False)),
@@ -128,7 +128,7 @@ def test_a_missing_zoo_is_named_with_its_command(workspace: Workspace) -> None:
 
 def test_a_missing_dataset_is_named_with_its_command(workspace: Workspace) -> None:
     (workspace.dataset_dir("mini") / "dataset.json").unlink()
-    for job in (train_baseline, lambda here: ensure.ensure_ldm(here, None, False)):
+    for job in (train_baseline, newest_ldm):
         with pytest.raises(MissingError, match=r"there is no dataset 'mini'.*`metavqa dataset build`"):
             list(job(session(workspace)))
 
@@ -140,18 +140,18 @@ def test_with_parents_makes_what_is_missing_and_nothing_else(
     objective: str, kinds: list[str], without_runs: Workspace
 ) -> None:
     here = session(without_runs, hvae={"objective": objective})
-    model = returned(ensure.ensure_ldm(here, None, True))
+    model = returned(ensure.made_ldm(here))
     assert sorted(run.kind for run in runs.list_runs(without_runs)) == kinds
     assert model.state() == "finished" and model.manifest()["variant"] == objective
     assert {run.id for run in runs.list_runs(without_runs)} <= set(miniature.finished().run_ids())
-    assert returned(ensure.ensure_ldm(here, None, True)).id == model.id
+    assert returned(ensure.made_ldm(here)).id == model.id
     assert len(runs.list_runs(without_runs)) == len(kinds)
 
 
 def test_forcing_a_job_does_not_force_its_parents(workspace: Workspace) -> None:
     runs.remove(miniature.run("ldm", "task", workspace), force=True)
     before = set(workspace.run_ids())
-    made = returned(ensure.ensure_ldm(session(workspace, force=True), None, True))
+    made = returned(ensure.made_ldm(session(workspace, force=True)))
     assert set(workspace.run_ids()) - before == {made.id}
 
 

@@ -26,7 +26,7 @@ from tests.miniature import CPU
 # held five times while Adam trains it). Their full shapes are checked without memory.
 AFFORDED = ["dataset.name=mini", "baseline.epochs=2", "hvae.epochs=2", "hvae.hidden=[16,32]", "ldm.epochs=2",
             "ldm.hidden=[64,128,64]", "ldm.gamma=1.5", "eval.gammas=[1.5]", "eval.few_shot_steps=2",
-            "eval.bootstrap=50"]  # fmt: skip
+            "eval.bootstrap=100"]  # fmt: skip
 
 
 def paper(*sets: str) -> Config:

@@ -1,10 +1,18 @@
 """The whole story: made once, found the second time, and told in commands that do the same."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
-from metavqa_cli.engine.quickstart import Story, equivalent_commands, held_out_tasks, next_commands, quickstart
+from metavqa_cli.engine.quickstart import (
+    ASKED_FAMILIES,
+    Story,
+    equivalent_commands,
+    held_out_tasks,
+    next_commands,
+    quickstart,
+)
 from metavqa_cli.schema.events import Reused, StepLogged
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
@@ -47,11 +55,15 @@ def test_it_asks_three_held_out_questions_about_images_of_their_own(told: tuple[
         assert answer.classifier.answers == task.answers and answer.classifier.template == task.template
 
 
-def test_held_out_tasks_are_of_different_families_where_there_are_some() -> None:
-    tasks = miniature.dataset().tasks.of("test")
-    assert held_out_tasks(tasks[:2]) == sorted(tasks[:2], key=held_out_tasks(tasks[:2]).index)
-    chosen = held_out_tasks(tasks)
-    assert len({task.question for task in chosen}) == 3
+def test_held_out_tasks_are_of_the_asked_families_where_there_are_some() -> None:
+    task = miniature.dataset().tasks.of("test")[0]
+    world = [replace(task, question=f"{family}?", family=family) for family in ("place", *reversed(ASKED_FAMILIES))]
+    assert [chosen.family for chosen in held_out_tasks(world)] == list(ASKED_FAMILIES)
+    assert [chosen.family for chosen in held_out_tasks(world[:2])] == [world[1].family, "place"]
+
+
+def test_held_out_tasks_are_different_ones() -> None:
+    assert len({task.question for task in held_out_tasks(miniature.dataset().tasks.of("test"))}) == 3
 
 
 def test_the_commands_it_prints_can_be_typed(told: tuple[list[object], Story]) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler, diffusion_loss, time_embedding
+from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler, QuestionWhitener, diffusion_loss, time_embedding
 from metavqa_cli.guidance.schedule import linear_schedule
 from tests.guidance.gaussian import GaussianDenoiser, rows
 
@@ -127,3 +127,35 @@ def test_without_a_generator_the_parameters_wait_for_a_state() -> None:
     waiting.load_state_dict(model.state_dict(), assign=True)
     inputs = rows(2, 3), torch.tensor([1, 2]), rows(2, 4)
     assert torch.equal(waiting(*inputs), model(*inputs))
+
+
+def questions(n: int) -> Tensor:
+    """Unit-norm rows that lie close together, as questions do, and vary unlike in each direction."""
+    spread = rows(n, 6, seed=3) * torch.tensor([0.3, 0.1, 0.05, 0.02, 0.01, 0.001])
+    return nn.functional.normalize(spread + torch.ones(6), dim=-1).float()
+
+
+def test_whitened_questions_are_centred_uncorrelated_and_of_norm_one_on_average() -> None:
+    e = questions(500)
+    white = QuestionWhitener.fit(e, floor=1e-4)(e)
+    torch.testing.assert_close(white.mean(0), torch.zeros(6), atol=1e-5, rtol=0)
+    assert white.norm(dim=-1).mean().item() == pytest.approx(1, abs=1e-4)
+    covariance = white.T @ white / len(white)
+    variances = covariance.diagonal()
+    assert (covariance - torch.diag(variances)).abs().max() < 0.02 * variances.max()
+    assert variances.min() > 0.6 * variances.max()  # unit norm leaves five directions for six coordinates
+
+
+def test_the_floor_keeps_what_hardly_varies_from_being_magnified() -> None:
+    e = questions(500)
+    spreads = [torch.linalg.svdvals(QuestionWhitener.fit(e, floor).transform) for floor in (1e-4, 0.3)]
+    assert spreads[0][0] / spreads[0][-1] > 10 * spreads[1][0] / spreads[1][-1]
+
+
+def test_whitening_depends_neither_on_the_order_nor_on_the_scale_of_arithmetic_noise() -> None:
+    """Fewer questions than directions leave an arbitrary basis of what none of them varies in."""
+    e, new = questions(4), questions(9)
+    noise = 1e-7 * rows(4, 6, seed=9).float()
+    fitted = QuestionWhitener.fit(e, 5e-3)(new)
+    torch.testing.assert_close(QuestionWhitener.fit(e.flip(0), 5e-3)(new), fitted, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(QuestionWhitener.fit(e + noise, 5e-3)(new), fitted, atol=1e-2, rtol=1e-2)

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from metavqa_cli.generator.hypernetwork import Hypernetwork
 from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler
 from metavqa_cli.guidance.schedule import linear_schedule
-from metavqa_cli.methods.hyperldm import generate_weights, sample_latents
+from metavqa_cli.methods.hyperldm import sample_latents
 from tests.guidance.gaussian import gaussian_denoiser, rows
 
 SCHEDULE = linear_schedule(60, 1e-3, 0.2)
@@ -51,16 +50,6 @@ def test_a_sample_depends_on_its_seed_and_question_alone(sampler: str) -> None:
         one = slice(i, i + 1)
         alone = sample_latents(random_denoiser(), SCHEDULE, SCALER, e[one], 1.5, seeds[one], sampler, 10)  # type: ignore[arg-type]
         torch.testing.assert_close(alone, together[one], rtol=1e-4, atol=1e-4)
-
-
-def test_weights_are_the_decoded_latents() -> None:
-    base = torch.linspace(0, 1, 7)
-    generator = Hypernetwork(2, (4,), base, 0.5, torch.Generator().manual_seed(0))
-    e, seeds = rows(3, 2).float(), [3, 4, 5]
-    z = sample_latents(random_denoiser(), SCHEDULE, SCALER, e, 2.0, seeds, "ddim", 10)
-    W = generate_weights(generator, random_denoiser(), SCHEDULE, SCALER, e, 2.0, seeds, "ddim", 10)
-    assert torch.equal(W, generator.decode(z).detach())
-    assert not W.requires_grad
 
 
 def test_one_gamma_a_question() -> None:

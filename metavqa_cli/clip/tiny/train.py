@@ -1,6 +1,7 @@
 """Train the tiny CLIP from scratch on captions of Scenes images, and package it.
 
     python -m metavqa_cli.clip.tiny.train --steps 4000 --out runs/tiny-clip
+    python -m metavqa_cli.clip.tiny.train --steps 4000 --out runs/longer --start runs/tiny-clip/package --seed 2
 
 Contrastive training (symmetric cross-entropy over the batch, learned temperature; Radford et al. 2021) of an
 open_clip model described by ``tiny_clip.json``. Every evaluation is appended to ``OUT/log.jsonl``; ``OUT/last.pt``
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from metavqa_cli.clip.tiny.data import TEST_STREAM, PairBatches, loader, normalise, vocabulary
-from metavqa_cli.clip.tiny.package import CONFIG_PATH, write_package
+from metavqa_cli.clip.tiny.package import CONFIG_PATH, EMBEDDING, known_tokens, restore, write_package
 
 MAX_LOGIT_SCALE = math.log(100.0)
 
@@ -67,9 +68,9 @@ def copy_buffers(source: torch.nn.Module, target: torch.nn.Module) -> None:
         old.copy_(new)
 
 
-def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Warm up, stay, and fall linearly over the last quarter: a run can be prolonged from any stable point."""
-    fall = min(1.0, (steps - step) / (0.25 * steps))
+def learning_rate(step: int, steps: int, peak: float, warmup: int, falling: float) -> float:
+    """Warm up, stay, and fall linearly over the last share ``falling`` of the steps."""
+    fall = min(1.0, (steps - step) / (falling * steps))
     return peak * min(1.0, (step + 1) / warmup) * (0.01 + 0.99 * fall)
 
 
@@ -95,10 +96,13 @@ def held_out(batches: int, size: int, texts: Texts, device: str) -> list[tuple[t
     ]
 
 
-def new_parts(args: argparse.Namespace, rows: int) -> dict[str, Any]:
-    """What a step changes: the model with ``rows`` token embeddings, the word head, the average and the optimizer."""
-    model = new_model(rows).to(args.device, memory_format=torch.channels_last)
-    head = torch.nn.Linear(model.text_projection.shape[1], rows).to(args.device)
+def new_parts(args: argparse.Namespace, ids: torch.Tensor) -> dict[str, Any]:
+    """What a step changes: the model of the tokens ``ids`` [rows], the word head, the average and the optimizer."""
+    model = new_model(len(ids))
+    if args.start:
+        take_over(model, ids, Path(args.start))
+    model = model.to(args.device, memory_format=torch.channels_last)
+    head = torch.nn.Linear(model.text_projection.shape[1], len(ids)).to(args.device)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.ema))
     parameters = [*model.parameters(), *head.parameters()]
     groups = [{"params": [p for p in parameters if p.ndim >= 2], "weight_decay": args.weight_decay},
@@ -107,13 +111,26 @@ def new_parts(args: argparse.Namespace, rows: int) -> dict[str, Any]:
     return {"model": model, "head": head, "average": average, "optimizer": optimizer}
 
 
+def take_over(model: CLIP, ids: torch.Tensor, package: Path) -> None:
+    """Give ``model``, which has a row for each of the tokens ``ids`` [rows], the weights of a packaged model.
+
+    Rows of tokens that the package does not know stay as they were initialised.
+    """
+    state, known = restore(package), known_tokens(package)
+    rows = model.token_embedding.weight.detach().clone()
+    for row, token in enumerate(ids.tolist()):
+        if token in known:
+            rows[row] = state[EMBEDDING][token]
+    model.load_state_dict(state | {EMBEDDING: rows}, strict=True)
+
+
 def train_step(
     parts: dict[str, Any], args: argparse.Namespace, step: int, images: torch.Tensor, tokens: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One step, counted from 0, on a batch; returns its contrastive and its word loss."""
     model, head, optimizer = parts["model"], parts["head"], parts["optimizer"]
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, args.steps, args.lr, args.warmup)
+        group["lr"] = learning_rate(step, args.steps, args.lr, args.warmup, args.falling)
     image = model.encode_image(images)
     text = model.encode_text(tokens, normalize=True)
     words = word_loss(head, image, tokens)
@@ -134,7 +151,7 @@ def train(args: argparse.Namespace) -> None:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     texts = Texts()
-    parts = new_parts(args, len(texts.ids))
+    parts = new_parts(args, texts.ids)
     first = load_state(out / "last.pt", parts)
     size = json.loads(CONFIG_PATH.read_text("utf-8"))["vision_cfg"]["image_size"]
     tests = held_out(4, size, texts, args.device)
@@ -188,12 +205,14 @@ def save_state(path: Path, parts: dict[str, Any], step: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, help="folder for the log, the state and the packaged weights")
+    parser.add_argument("--start", help="folder of a packaged model to go on from; give another --seed")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--words", type=float, default=0.5, help="weight of the word loss")
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--warmup", type=int, default=100)
+    parser.add_argument("--falling", type=float, default=0.25, help="share of the steps with a falling learning rate")
     parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--grad-clip", type=float, default=1.0)
     parser.add_argument("--every", type=int, default=200, help="steps between evaluations")

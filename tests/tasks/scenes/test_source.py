@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -121,9 +123,31 @@ def test_an_interrupt_cancels_what_waits(small: Dataset, tmp_path: Path, monkeyp
 
 
 def test_a_killed_worker_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "leave_interrupts_to_parent", partial(os._exit, 1))
+    monkeypatch.setattr(source, "follow_parent", partial(os._exit, 1))
     with pytest.raises(JobError, match=r"killed.*same command again"):
         list(draw_images(tmp_path, Dataset(images=1001, image_size=32), 2))
+
+
+DRAW = """
+import sys
+from pathlib import Path
+from metavqa_cli.schema.config import Dataset
+from metavqa_cli.tasks.sources.scenes.source import draw_images
+
+if __name__ == "__main__":
+    for drawn, _ in draw_images(Path(sys.argv[1]), Dataset(images=100_000, image_size=32), 2):
+        print(drawn, flush=True)
+"""
+
+
+def test_no_worker_outlives_a_killed_build(tmp_path: Path) -> None:
+    (tmp_path / "draw.py").write_text(DRAW)
+    command = [sys.executable, str(tmp_path / "draw.py"), str(tmp_path / "images")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as build:
+        assert build.stdout is not None
+        assert build.stdout.readline().strip() == b"1000"
+        build.kill()
+        build.communicate(timeout=60)  # the pipe ends when the last process that holds it does
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["while opening", "while writing"])

@@ -13,7 +13,8 @@ from metavqa_cli.tasks.sources.scenes.vocabulary import CATEGORIES, KINDS, MAX_C
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six")
 SAY = {
     "group": 0.85, "color": 0.70, "position": 0.50, "size": 0.20, "pattern": 0.16, "count": 0.45, "digit": 0.12,
-    "category": 0.06, "place": 0.40, "time": 0.22, "weather": 0.20, "relation": 0.08, "attribute": 0.12,
+    "category": 0.06, "place": 0.40, "time": 0.22, "weather": 0.20, "relation": 0.08, "attribute": 0.20,
+    "asked": 0.45,
 }  # fmt: skip
 # A caption that names a single group says more about it and its surroundings.
 SAY_ALONE = SAY | {"color": 0.9, "position": 0.8, "place": 0.7, "time": 0.45, "weather": 0.45}
@@ -27,6 +28,7 @@ WEATHER_WORDS = {
     "snowy": "on a snowy day", "foggy": "in foggy weather", "stormy": "in stormy weather",
 }  # fmt: skip
 OPENINGS = ("", "", "", "a picture of ", "a photo of ", "an image with ", "we see ", "there is ", "this shows ")
+SIDES = {"left": "on the left side", "middle": "in the middle", "right": "on the right side"}
 PREPOSITIONS = {"center": "in the center", "left": "on the left", "right": "on the right"}
 
 
@@ -65,8 +67,12 @@ def _group_phrase(group: Group, say: dict[str, float], rng: random.Random) -> st
 
 def _quantity(group: Group, rng: random.Random) -> str:
     if rng.random() < SAY["count"]:
-        return str(group.count) if rng.random() < SAY["digit"] else NUMBER_WORDS[group.count]
+        return _number(group.count, rng)
     return rng.choice(("a", "a", "the")) if group.count == 1 else rng.choice(("", "some", "several"))
+
+
+def _number(number: int, rng: random.Random) -> str:
+    return str(number) if number > MAX_COUNT or rng.random() < SAY["digit"] else NUMBER_WORDS[number]
 
 
 def position_phrase(position: str) -> str:
@@ -89,7 +95,7 @@ def _join(phrases: list[str], rng: random.Random) -> str:
 
 def _attribute_caption(scene: Scene, rng: random.Random) -> str:
     """Two or three attributes by name ("what color is the car? red"), so that the words of questions have a meaning."""
-    facts = _scene_attributes(scene)
+    facts = _scene_attributes(scene, rng)
     for group in scene.groups:
         facts += _group_attributes(group, rng)
     chosen = rng.sample(facts, min(len(facts), rng.choice((2, 2, 3))))
@@ -98,9 +104,11 @@ def _attribute_caption(scene: Scene, rng: random.Random) -> str:
     return ", ".join(f"{subject} is {answer}" for _, subject, answer in chosen)
 
 
-def _scene_attributes(scene: Scene) -> list[tuple[str, str, str]]:
+def _scene_attributes(scene: Scene, rng: random.Random) -> list[tuple[str, str, str]]:
     """(question, subject, answer) about the scene as a whole."""
     total, biggest = sum(g.count for g in scene.groups), max(scene.groups, key=lambda g: SIZES.index(g.size))
+    column, kinds = rng.randrange(3), NUMBER_WORDS[len(scene.groups)]
+    beside = sum(g.count for g in scene.groups if g.column == column)
     facts = [
         ("what place is shown in the background", "the place in the background", scene.place),
         ("where was this picture taken", "the landscape", scene.place),
@@ -109,31 +117,39 @@ def _scene_attributes(scene: Scene) -> list[tuple[str, str, str]]:
         ("what is the weather like", "the weather", scene.weather),
         ("what kind of day is it", "the day", scene.weather),
         ("which object is the biggest or the largest", "the biggest thing", biggest.kind),
+        ("what is the total number of objects", "the number of things in the scene", _number(total, rng)),
+        ("how many different kinds of things are shown", "the number of types of objects", kinds),
     ]
-    if total <= MAX_COUNT:
-        facts.append(("what is the total number of objects", "the number of things", NUMBER_WORDS[total]))
+    if beside:
+        where = SIDES[("left", "middle", "right")[column]]
+        facts.append((f"how many objects are {where}", f"the number of things {where}", _number(beside, rng)))
     return facts
 
 
 def _group_attributes(group: Group, rng: random.Random) -> list[tuple[str, str, str]]:
-    """(question, subject, answer) about one group; patterns, sizes and counts as seldom as elsewhere."""
+    """(question, subject, answer) about one group; of its pattern and size less often than of its colour."""
     kind, where = KINDS[group.kind], position_phrase(POSITIONS[group.cell])
-    noun, verb = (kind.name, "is") if group.count == 1 else (kind.plural, "are")
+    noun, verb, do = (kind.name, "is", "does") if group.count == 1 else (kind.plural, "are", "do")
     facts = [
         (f"what color {verb} the {noun}", f"the color of the {noun}", group.color),
-        (f"which color do the {noun} have", f"the color of the {noun} in the picture", group.color),
+        (f"which color {do} the {noun} have", f"the color of the {noun} in the picture", group.color),
         (f"where {verb} the {noun}", f"the position of the {noun}", POSITIONS[group.cell]),
+        (f"on which side {verb} the {noun}", f"the side of the {noun}", ("left", "center", "right")[group.column]),
+        (f"which color can be seen {where}", f"the color {where}", group.color),
         (f"what kind of {kind.category} is shown", f"the type of {kind.category}", kind.name),
         (f"which object is {group.color}", f"the {group.color} object", kind.name),
+        (f"which {kind.category} is {group.color}", f"the {group.color} {kind.category}", kind.name),
+        (f"what {kind.category} can be seen {where}", f"the {kind.category} {where}", kind.name),
         (f"what can you see {where}", f"the thing {where}", kind.name),
     ]
     if rng.random() < SAY["count"]:
-        facts.append((f"how many {kind.plural} are there", f"the number of {kind.plural}", NUMBER_WORDS[group.count]))
-        facts.append(
-            (f"how many {group.color} things can you count", f"the number of {noun}", NUMBER_WORDS[group.count])
-        )
-    if rng.random() < SAY["pattern"]:
-        facts.append((f"what pattern does the {noun} have", f"the pattern on the {noun}", group.pattern))
-    if rng.random() < SAY["size"]:
+        number = NUMBER_WORDS[group.count]
+        seen = rng.choice(("are there", "are visible", "appear in the scene"))
+        facts.append((f"how many {kind.plural} {seen}", f"the number of {kind.plural}", number))
+        facts.append((f"how many {group.color} things can you count", f"the number of {noun}", number))
+    if rng.random() < SAY["asked"]:
+        facts.append((f"what pattern {do} the {noun} have", f"the pattern that the {noun} has", group.pattern))
+        facts.append((f"which {kind.category} is {group.pattern}", f"the {group.pattern} {kind.category}", kind.name))
+    if rng.random() < SAY["asked"]:
         facts.append((f"how big {verb} the {noun}", f"the size of the {noun}", group.size))
     return facts

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from metavqa_cli.tasks.sources.scenes.captions import position_phrase
+from metavqa_cli.tasks.sources.scenes.captions import SIDES, position_phrase
 from metavqa_cli.tasks.sources.scenes.scene import Group, Scene
 from metavqa_cli.tasks.sources.scenes.vocabulary import (
     CATEGORIES,
@@ -24,7 +24,6 @@ from metavqa_cli.tasks.sources.scenes.wordings import WORDINGS, Number
 HELD_OUT_FAMILIES = frozenset({"below", "position_category", "color_biggest"})
 HELD_OUT_CONCEPTS = 0.05  # share of the other concepts that only test tasks ask about
 SEPARATOR = "/"
-SIDES = {"left": "on the left side", "middle": "in the middle", "right": "on the right side"}
 
 
 def _pair(category: str, other: str) -> str:

@@ -5,24 +5,28 @@ questions are cut into tasks by ``tasks.protocol``, so neither the number of wor
 """
 
 import multiprocessing
+import os
 import random
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
 
 from metavqa_cli.schema.config import Dataset
 from metavqa_cli.schema.errors import JobError
-from metavqa_cli.store.atomic import explained
+from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name
 from metavqa_cli.tasks.protocol import Groups, Protocol, cut_tasks, split_validation
 from metavqa_cli.tasks.sources.scenes.draw import draw
 from metavqa_cli.tasks.sources.scenes.questions import Concept, Question, all_questions, facts
 from metavqa_cli.tasks.sources.scenes.scene import sample_scene
 from metavqa_cli.tasks.taskset import Novelty, Split, Task, TaskSet
 
+WORLD_VERSION = 2  # raise it with any change of scenes, pictures, questions or facts
 FOLDER_SIZE = 1000
 POOL = 8  # images kept for each concept, as a multiple of the pairs that a task aims at
 Facts = list[tuple[str, Concept, str]]  # image id, what, answer
@@ -48,6 +52,7 @@ def draw_images(folder: Path, config: Dataset, workers: int) -> Iterator[tuple[i
 
     ``JobError`` when the disk refuses or a worker dies. After an interrupt only the chunks at work are finished.
     """
+    sweep(folder)
     chunks = [
         Chunk(folder, config.seed, first, min(first + FOLDER_SIZE, config.images), config.image_size)
         for first in range(0, config.images, FOLDER_SIZE)
@@ -58,7 +63,7 @@ def draw_images(folder: Path, config: Dataset, workers: int) -> Iterator[tuple[i
         return
     try:
         with ProcessPoolExecutor(
-            min(workers, len(chunks)), multiprocessing.get_context("spawn"), leave_interrupts_to_parent
+            min(workers, len(chunks)), multiprocessing.get_context("spawn"), follow_parent
         ) as pool:
             for chunk, found in zip(chunks, pool.map(draw_chunk, chunks), strict=True):
                 yield chunk.last - chunk.first, found
@@ -69,19 +74,26 @@ def draw_images(folder: Path, config: Dataset, workers: int) -> Iterator[tuple[i
         ) from None
 
 
-def leave_interrupts_to_parent() -> None:
-    """Ctrl-C reaches every process of a terminal; only the parent may answer it."""
+def follow_parent() -> None:
+    """Leave Ctrl-C, which reaches every process of a terminal, to the parent, and end when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def draw_chunk(chunk: Chunk) -> Facts:
     """Draw one folder of images, unless it is there, and list what is true of them. The folder appears all at once."""
     target = (chunk.folder / image_id(chunk.first)).parent
-    draft = chunk.folder / f".tmp-{target.name}"
+    draft = chunk.folder / temporary_name()
     missing = not target.is_dir()
     with explained(chunk.folder):
         if missing:
-            shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
         found: Facts = []
         for index in range(chunk.first, chunk.last):
@@ -92,6 +104,12 @@ def draw_chunk(chunk: Chunk) -> Facts:
         if missing:
             draft.rename(target)
     return found
+
+
+def sweep(folder: Path) -> None:
+    """Remove the drafts that a killed build left in ``folder``; nobody else may be drawing there."""
+    for draft in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def build_tasks(found: Facts, config: Dataset) -> TaskSet:

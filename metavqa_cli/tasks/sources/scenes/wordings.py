@@ -104,6 +104,7 @@ WORDINGS: dict[str, tuple[str, list[Wording]]] = {
         ("one", "In which part of the picture is the {one}?", "the {one} is in the {} of the picture"),
         ("many", "Where are the {many}?", "the {many} are at the {}"),
         ("many", "Where in the picture are the {many}?", "in the picture the {many} are at the {}"),
+        ("many", "In which part of the picture are the {many}?", "the {many} are in the {} of the picture"),
     ]),
     "side_kind": ("kind", [
         ("any", "On which side is the {one}?", "the {one} is on the {}"),
@@ -127,6 +128,7 @@ WORDINGS: dict[str, tuple[str, list[Wording]]] = {
         ("one", "What size is the {one}?", "the size of the {one} is {}"),
         ("one", "How large is the {one} in the picture?", "the {one} in the picture is {}"),
         ("many", "What size are the {many}?", "the size of the {many} is {}"),
+        ("many", "How big are the {many}?", "the {many} are {}"),
     ]),
     "size_color": ("color", [
         ("any", "How big is the {word} object?", "the {word} object is {}"),
@@ -138,6 +140,7 @@ WORDINGS: dict[str, tuple[str, list[Wording]]] = {
         ("one", "What kind of pattern does the {one} have?", "the pattern of the {one} is {}"),
         ("many", "What pattern is on the {many}?", "the {many} are {}"),
         ("many", "What kind of pattern do the {many} have?", "the pattern of the {many} is {}"),
+        ("many", "What pattern do the {many} have?", "the {many} have a {} pattern"),
     ]),
     "pattern_color": ("color", [
         ("any", "What pattern is on the {word} object?", "the {word} object is {}"),
@@ -167,16 +170,21 @@ WORDINGS: dict[str, tuple[str, list[Wording]]] = {
         ("any", "Which {category} is {word}?", "the {} is {word}"),
         ("any", "What kind of {category} is {word}?", "the {} is {word}"),
         ("any", "What {word} {category} is in the picture?", "the {word} {category} in the picture is a {}"),
+        ("any", "What type of {category} is {word}?", "the {} is {word}"),
+        ("any", "Which {category} has the color {word}?", "the {} has the color {word}"),
     ]),
     "which_pattern": ("patterned", [
         ("any", "Which {category} is {word}?", "the {} is {word}"),
         ("any", "What kind of {category} is {word}?", "the {} is {word}"),
         ("any", "What {word} {category} can you see?", "the {word} {category} is a {}"),
+        ("any", "What type of {category} is {word}?", "the {} is {word}"),
+        ("any", "Which {category} has a {word} pattern?", "the {} has a {word} pattern"),
     ]),
     "which_position": ("placed", [
         ("any", "Which {category} is {where}?", "the {} is {where}"),
         ("any", "What {category} can be seen {where}?", "a {} can be seen {where}"),
         ("any", "What kind of {category} is {where}?", "the {} is {where}"),
+        ("any", "Which {category} can you see {where}?", "you can see a {} {where}"),
     ]),
     "place": ("", [
         ("any", "Where was this picture taken?", "this picture was taken at the {}"),

@@ -1,0 +1,57 @@
+"""The runs of generators and HyperLDMs record how they were judged, and learn at the rates that are configured."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from metavqa_cli.engine import diffusion, generators
+from metavqa_cli.engine.loop import Plan
+from metavqa_cli.schema.events import ValidationMeasured
+from tests import miniature
+from tests.miniature import session
+
+
+@pytest.mark.parametrize("objective", ["weights", "task"])
+def test_the_chosen_gamma_is_the_best_one_on_the_validation_tasks(objective: str) -> None:
+    result = miniature.run("ldm", objective).result()
+    assert result is not None
+    measured = {float(gamma): accuracy for gamma, accuracy in result["gamma_validation"].items()}
+    assert tuple(measured) == diffusion.GAMMA_GRID
+    assert measured[result["gamma"]] == max(measured.values()) > min(measured.values())
+
+
+def test_decoded_accuracy_on_training_tasks_is_logged_while_the_hvae_trains() -> None:
+    events, _ = miniature.run("hvae", "weights").events()
+    logged = [event.metrics["train_decoded_accuracy"] for event in events if isinstance(event, ValidationMeasured)]
+    assert len(logged) >= 2 and all(0 < value <= 100 for value in logged)
+
+
+def test_no_two_samples_share_a_seed() -> None:
+    seeds = {diffusion.mix_sample(seed, sample) for seed in (0, 1, 4096, 2**62) for sample in (0, 1, 4096, 9999)}
+    assert len(seeds) == 16
+
+
+class Caught(Exception):
+    """Ends a job where its plan is known."""
+
+
+@pytest.mark.parametrize(
+    ("objective", "rates", "apart"), [("weights", {}, ("encoder", "decoder")), ("task", {"mu": 0.7}, ())]
+)
+def test_the_plan_has_the_configured_rates(
+    objective: str, rates: dict[str, float], apart: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[Plan] = []
+
+    def catch(run: Any, training: Any, plan: Plan, device: torch.device) -> Any:
+        plans.append(plan)
+        raise Caught
+
+    monkeypatch.setattr(generators, "train", catch)
+    changes = {"hvae": {"objective": objective}, "task_latents": {"z_lr": 0.7}}
+    doing = session(miniature.copy(tmp_path / "ws"), **changes)
+    with pytest.raises(Caught):
+        list(generators.train_generator(doing, miniature.run("baseline", workspace=doing.workspace)))
+    assert (dict(plans[0].rates), plans[0].clip_apart) == (rates, apart)
