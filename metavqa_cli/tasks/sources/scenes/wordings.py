@@ -69,6 +69,7 @@ WORDINGS: dict[str, tuple[str, list[Wording]]] = {
         ("many", "What color are the {many}?", "the {many} are {}"),
         ("many", "What is the color of the {many}?", "the color of the {many} is {}"),
         ("many", "Which color do the {many} have?", "the {many} have the color {}"),
+        ("many", "Which color are the {many} in the picture?", "the {many} in the picture are {}"),
     ]),
     "color_position": ("position", [
         ("any", "What color is the object {where}?", "the object {where} is {}"),
@@ -102,6 +103,7 @@ WORDINGS: dict[str, tuple[str, list[Wording]]] = {
     "position_kind": ("kind", [
         ("one", "Where is the {one}?", "the {one} is at the {}"),
         ("one", "In which part of the picture is the {one}?", "the {one} is in the {} of the picture"),
+        ("one", "Where in the picture is the {one}?", "in the picture the {one} is at the {}"),
         ("many", "Where are the {many}?", "the {many} are at the {}"),
         ("many", "Where in the picture are the {many}?", "in the picture the {many} are at the {}"),
         ("many", "In which part of the picture are the {many}?", "the {many} are in the {} of the picture"),
