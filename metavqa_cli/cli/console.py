@@ -201,8 +201,8 @@ def _print_table(lines: Sequence[Sequence[str]], head: Sequence[str] | None) -> 
     from rich.text import Text
 
     table = Table(box=None, show_header=head is not None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for i, title in enumerate(head or [""] * len(lines[0])):
-        table.add_column(Text(title), overflow="fold", no_wrap=head is not None and i == 0)
+    for title in head or [""] * len(lines[0]):
+        table.add_column(Text(title), overflow="fold")
     for line in lines:
         table.add_row(*map(Text, line))
     printer = console("stdout", width=None if is_terminal("stdout") else UNLIMITED_WIDTH)

@@ -28,6 +28,7 @@ from metavqa_cli.tasks.arena import Arena, Lookup, make_arena
 from metavqa_cli.tasks.sources.scenes.source import WORLD_VERSION, build_tasks, draw_images
 from metavqa_cli.tasks.taskset import Split, TaskSet, dump_tasks, load_tasks
 
+RECIPE = "recipe.json"
 TEXT_BATCH, IMAGE_BATCH = 512, 256
 
 
@@ -106,6 +107,8 @@ def build_dataset(session: Session) -> Iterator[Event]:
         _ = session.encoder  # a model that cannot be had should be known before an hour of drawing, not after
         replaced = _clear_other(folder, wanted, session.force)
         try:
+            if not (folder / RECIPE).is_file():
+                write_json(folder / RECIPE, wanted)
             yield from _build(session, folder, wanted)
         except BaseException:
             if replaced is not None:
@@ -144,16 +147,14 @@ def _clear_other(folder: Path, wanted: dict[str, Any], force: bool) -> Path | No
 
     ``BusyError`` for a folder that no build made (without ``force``): its files may be somebody's only ones.
     """
-    marker, aside = folder / "recipe.json", None
-    begun = _read_recipe(marker)
+    aside = None
+    begun = _read_recipe(folder / RECIPE)
     if folder.exists() and (begun != wanted or (folder / "dataset.json").exists()):
         if begun is None and not force and any(folder.iterdir()):
             raise BusyError(f"{folder} is no dataset of metavqa; choose another --name, or replace it with --force")
         with explained(folder):
             aside = folder.with_name(f"{temporary_name()}-{folder.name}")
             folder.rename(aside)
-    if not marker.is_file():
-        write_json(marker, wanted)
     return aside
 
 

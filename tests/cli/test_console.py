@@ -75,11 +75,13 @@ def test_human_outside_a_terminal_is_aligned_and_never_cut(capsys: Capture) -> N
 
 
 @pytest.mark.usefixtures("terminal")
-def test_human_on_a_narrow_terminal_folds_instead_of_cutting(capsys: Capture) -> None:
+@pytest.mark.parametrize("row", [{"name": "a", "value": "z" * 100}, {"path": "z" * 100, "mean": "53.1", "low": "52"}])
+def test_human_on_a_narrow_terminal_folds_instead_of_cutting(row: dict[str, str], capsys: Capture) -> None:
     console.configure(color="never")
-    console.emit([{"name": "a", "value": "z" * 100}])
+    console.emit([row])
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.count("z") for line in lines) == 100
+    assert all(len(value) > 9 or value in " ".join(lines) for value in row.values())
     assert all(len(line) <= 40 for line in lines)
 
 

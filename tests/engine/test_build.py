@@ -186,6 +186,18 @@ def test_a_replacement_that_fails_or_is_interrupted_leaves_the_old_dataset(built
     assert [path.name for path in built.dataset_dir("mini").parent.glob(".tmp-*")] == []
 
 
+def test_a_disk_that_is_full_at_once_leaves_the_old_dataset(
+    built: Workspace, whole: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, obj: Any) -> None:
+        raise JobError("the disk is full")
+
+    monkeypatch.setattr(module, "write_json", full)
+    with pytest.raises(JobError, match="the disk is full"):
+        build(built, force=True)
+    assert contents(built.dataset_dir("mini")) == contents(whole.dataset_dir("mini"))
+
+
 def test_an_unfinished_build_with_another_recipe_is_replaced(empty: Workspace, whole: Workspace) -> None:
     next(events := build_dataset(session(empty, dataset={**SMALL, "image_size": 40})))
     events.close()  # type: ignore[attr-defined]
