@@ -211,9 +211,10 @@ def find_parent(
         return run.manifest()["dataset"]["fingerprint"] == dataset.fingerprint and match(run)
 
     if chosen is None:
-        seed = session.config.seed
-        own = runs.newest(session.workspace, kind, match=lambda run: run.config()["seed"] == seed and fits(run))
-        return own if own and own_seed_first else runs.newest(session.workspace, kind, match=fits)
+        seed, own = session.config.seed, None
+        if own_seed_first:
+            own = runs.newest(session.workspace, kind, match=lambda run: run.config()["seed"] == seed and fits(run))
+        return own or runs.newest(session.workspace, kind, match=fits)
     run = runs.get(session.workspace, chosen)
     if run.kind != kind:
         raise UsageError(f"run {run.id} is of kind {run.kind}, not {kind}; {hint}")

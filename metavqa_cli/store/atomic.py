@@ -82,7 +82,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            temporary.chmod(path.stat().st_mode & 0o777 if path.is_file() else 0o666 & ~UMASK)
+            with suppress(PermissionError):  # some file systems have no modes
+                temporary.chmod(path.stat().st_mode & 0o777 if path.is_file() else 0o666 & ~UMASK)
             _sync(temporary)
             temporary.replace(path)
             sync_folder(path.parent)
