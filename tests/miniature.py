@@ -29,11 +29,15 @@ VALUES: dict[str, dict[str, Any]] = {
     "dataset": {"name": NAME, "images": 700, "image_size": 32, "questions": 60, "pairs_per_task": 30, "min_pairs": 12},
     "base_network": {"hidden": 8},
     "baseline": {"epochs": 3, "batch": 8},
+    "hnet": {"latent": 4, "hidden": (16,), "adapt_steps": 2},
     "zoo": {"steps": 3},
     "hvae": {"latent": 4, "hidden": (16, 16), "epochs": 3},
     "task_latents": {"epochs": 3, "scale": 1.0, "z_init": 1.0},  # far from the initialisation, so that latents matter
     "ldm": {"hidden": (16, 32, 16), "time_dim": 16, "T": 50, "epochs": 6},
-    "sampling": {"steps": 4},
+    "hyperclip": {"hidden": 16, "epochs": 6},
+    "guidance": {"steps": 2, "candidates": 3, "keep": 2},
+    "regression": {"hidden": 16, "epochs": 6},
+    "sampling": {"steps": 4, "latents": 1},
     "eval": {"few_shot_steps": 2, "bootstrap": 100},
 }
 OPTIONS = [word for section, values in VALUES.items() for key, value in values.items()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from metavqa_cli.cli import ask, config, console, dataset, env, evaluate, quickstart, runs, train
+from metavqa_cli.cli import ask, config, console, dataset, env, evaluate, identify, quickstart, runs, train
 from metavqa_cli.cli.console import Color
 from metavqa_cli.cli.failures import INTERRUPTED, explain
 from metavqa_cli.cli.options import chosen, hoist
@@ -25,9 +25,10 @@ app.command("quickstart")(quickstart.quickstart)
 app.command("ask")(ask.ask)
 app.command("generate")(ask.generate)
 app.command("predict")(ask.predict)
+app.command("identify")(identify.identify)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(train.app, name="train")
-app.command("eval")(evaluate.evaluate)
+app.add_typer(evaluate.app, name="eval")
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
 app.command("env")(env.env)

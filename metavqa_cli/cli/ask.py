@@ -44,7 +44,9 @@ AnswersOption = Annotated[
 ]
 TemplateOption = Annotated[str | None, typer.Option("--template", help="Statement with {} for the answer.")]
 GammaOption = Annotated[float | None, typer.Option("--gamma", help="Guidance scale; the run's own if not given.")]
-SamplesOption = Annotated[int, typer.Option("--samples", min=1, max=10_000, help="Latents whose mean is decoded.")]
+SamplesOption = Annotated[
+    int | None, typer.Option("--samples", min=1, max=10_000, help="Latents whose mean is decoded.")
+]
 SampleSeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampled latents.")]
 ImagesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="IMAGE...", help="Image files, folders or patterns.")
@@ -58,7 +60,7 @@ def ask(
     answers: AnswersOption = None,
     template: TemplateOption = None,
     gamma: GammaOption = None,
-    samples: SamplesOption = 1,
+    samples: SamplesOption = None,
     seed: SampleSeedOption = 0,
     limit: LimitOption = None,
     sheet: Annotated[
@@ -150,7 +152,7 @@ def generate(
     answers: AnswersOption = None,
     template: TemplateOption = None,
     gamma: GammaOption = None,
-    samples: SamplesOption = 1,
+    samples: SamplesOption = None,
     seed: SampleSeedOption = 0,
     model: ModelOption = None,
     dataset: DatasetOption = None,
@@ -257,7 +259,7 @@ def _newest(dataset: str | None) -> Run:
     return run
 
 
-def _request(question: str, answers: str | None, template: str | None, gamma: float | None, samples: int,
+def _request(question: str, answers: str | None, template: str | None, gamma: float | None, samples: int | None,
              seed: int, many: bool = False) -> "Request":  # fmt: skip
     """The request, checked before anything heavy is loaded; of ``many``, the questions are checked when they come."""
     from metavqa_cli.engine.request import Request, check_answers, check_gamma, check_question

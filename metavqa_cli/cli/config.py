@@ -90,17 +90,18 @@ def schema() -> None:
 
 def commented(preset: str) -> str:
     """A TOML file that changes nothing: section headers, and each value of ``preset`` behind a ``#``."""
-    from metavqa_cli.schema.layers import describe_fields, resolve
+    from metavqa_cli.schema.layers import describe_fields, flatten, resolve
 
     sentences = describe_fields()
     values = resolve([preset_layer(preset)]).config.model_dump()
-    top = {key: value for key, value in values.items() if not isinstance(value, dict)}
     lines = [f"# Configuration of metavqa; the values shown are those of the preset {preset!r}."]
-    for section, fields in {"": top, **{key: value for key, value in values.items() if key not in top}}.items():
-        lines += ["", f"[{section}]"] if section else [""]
-        for name, value in fields.items():
-            key = f"{section}.{name}" if section else name
-            lines += [f"# {sentences[key]}", f"# {name} = {_toml(value)}"]
+    section = ""
+    for key, value in sorted(flatten(values), key=lambda item: item[0].count(".") > 0):  # what is in no section, first
+        above, _, name = key.rpartition(".")
+        if above != section or key == next(iter(values)):
+            section = above
+            lines += ["", f"[{section}]"] if section else [""]
+        lines += [f"# {sentences[key]}", f"# {name} = {_toml(value)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -17,7 +17,7 @@ from metavqa_cli.schema.events import Event
 if TYPE_CHECKING:
     from rich.console import Console
 
-Format = Literal["auto", "human", "json", "jsonl", "csv"]
+Format = Literal["auto", "human", "json", "jsonl", "csv", "markdown"]
 Color = Literal["auto", "always", "never"]
 Stream = Literal["stdout", "stderr"]
 Row = Mapping[str, Any]
@@ -25,6 +25,8 @@ UNLIMITED_WIDTH = 100_000
 
 # C0, DEL, C1, line and paragraph separators, and the marks that reorder text: all but newline and tab.
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+MARKUP = re.compile(r"[\\|<*`]")  # what a cell must not mean in markdown
+NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?|-|nan")  # a cell of a column of numbers: "-" is none
 ASCII = str.maketrans({
     "…": "...", "→": "->", "±": "+-", "γ": "gamma", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "·": "-",
     "█": "#", "━": "-", "“": '"', "”": '"', "•": "*", "✓": "ok", "✗": "x",
@@ -137,8 +139,9 @@ def wants_color(stream: Stream) -> bool:
 def emit(data: Row | Sequence[Row], format: Format = "auto", columns: Sequence[str] | None = None) -> None:
     """Print rows, or one record, on stdout.
 
-    json and jsonl hold every key; csv, human and plain (what ``auto`` is outside a terminal: tab-separated) hold
-    ``columns``, by default the keys of the first row. A record is printed as one row of csv, else as key-value lines.
+    json and jsonl hold every key; csv, markdown, human and plain (what ``auto`` is outside a terminal: tab-separated)
+    hold ``columns``, by default the keys of the first row. A record is printed as one row of csv, else as key-value
+    lines.
     """
     record = isinstance(data, Mapping)
     rows: list[Row] = [data] if isinstance(data, Mapping) else list(data)
@@ -148,12 +151,14 @@ def emit(data: Row | Sequence[Row], format: Format = "auto", columns: Sequence[s
         for row in rows:
             print(_json(row))
     elif format == "csv":
-        print(_csv(rows, list(columns or (rows[0] if rows else ()))), end="")
+        print(as_csv(rows, list(columns or (rows[0] if rows else ()))), end="")
     else:
         chosen = list(columns or (rows[0] if rows else ()))
         cells = [[_cell(row.get(name)) for name in chosen] for row in rows]
         lines, head = (list(zip(map(_cell, chosen), cells[0], strict=True)), None) if record else (cells, chosen)
-        if format == "human" or is_terminal("stdout"):
+        if format == "markdown":
+            print(_markdown(lines, head or ("key", "value")), end="")
+        elif format == "human" or is_terminal("stdout"):
             _print_table(lines, head)
         else:
             print("".join("\t".join(line) + "\n" for line in [*([head] if head else []), *lines]), end="")
@@ -175,7 +180,8 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def _csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
+def as_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
+    """The ``columns`` of rows as CSV with a head."""
     import csv
     import io
 
@@ -193,6 +199,14 @@ def _text(value: Any) -> str:
 
 def _cell(value: Any) -> str:
     return "-" if value is None or value == "" else neutral(_text(value), one_line=True)
+
+
+def _markdown(lines: Sequence[Sequence[str]], head: Sequence[str]) -> str:
+    """A table as GitHub reads it; columns of numbers are aligned to the right."""
+    columns = list(zip(*lines, strict=True)) or [()] * len(head)
+    marks = ["---:" if column and all(map(NUMBER.fullmatch, column)) else "---" for column in columns]
+    escaped = [[MARKUP.sub(r"\\\g<0>", cell) for cell in line] for line in [head, *lines]]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [escaped[0], marks, *escaped[1:]])
 
 
 def _print_table(lines: Sequence[Sequence[str]], head: Sequence[str] | None) -> None:

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metavqa_cli.cli import console
+from metavqa_cli.cli import console, probes, tables
 from metavqa_cli.cli.console import Format
+from metavqa_cli.cli.default_group import DEFAULT, DefaultGroup
 from metavqa_cli.cli.options import (
     ConfigOption,
     ForceOption,
@@ -33,14 +34,23 @@ from metavqa_cli.store.runs import Run
 if TYPE_CHECKING:
     from metavqa_cli.engine.session import Session
 
+app = typer.Typer(cls=DefaultGroup, help="Measure runs on the held-out questions; tables, sweeps and controls.")
+app.command("table")(tables.table)
+app.command("sweep")(tables.sweep)
+app.command("controls")(tables.controls)
+app.command("identify")(probes.identify)
+app.command("novelty")(probes.novelty)
+app.command("cell")(tables.cell)
+app.command("methods")(tables.methods)
 COLUMNS = ("label", "setting", "tasks", "mean", "ci_low", "ci_high", "wording", "combination", "family")
 
 
+@app.command(DEFAULT, hidden=True)
 def evaluate(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...", autocompletion=complete_run, help="Runs of ldm, hvae or baseline; newest ldms if none."
+            metavar="RUN", autocompletion=complete_run, help="Runs of ldm, hvae or baseline; newest ldms if none."
         ),
     ] = None,
     gamma: Annotated[list[float] | None, typer.Option("--gamma", help="Guidance scale; may be repeated.")] = None,
@@ -77,9 +87,9 @@ def evaluate(
 
 
 def _newest(session: "Session", with_parents: bool) -> list[Run]:
-    from metavqa_cli.engine.ensure import made_ldm, newest_ldms
+    from metavqa_cli.engine.ensure import made_ldm, newest_ldms, usual_generator
 
-    return [finish(made_ldm(session))] if with_parents else newest_ldms(session)
+    return [finish(made_ldm(session, usual_generator(session)))] if with_parents else newest_ldms(session)
 
 
 def print_rows(result: dict[str, Any], few_shot: bool, format: Format) -> None:

@@ -1,6 +1,6 @@
-"""`metavqa train`: the initialisation, the zoo, the generator and HyperLDM."""
+"""`metavqa train`: the baselines, the zoo, the generators, and what guides them."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,13 +24,30 @@ from metavqa_cli.cli.session import (
     finish,
     open_job,
 )
+from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
 
-app = typer.Typer(no_args_is_help=True, help="Train the parts, in the order baseline, zoo, hvae, ldm.")
+if TYPE_CHECKING:
+    from metavqa_cli.engine.session import Session
+
+app = typer.Typer(
+    no_args_is_help=True, help="Train the parts, in the order baseline, zoo, hvae, then hyperclip or ldm."
+)
 InitOption = Annotated[
     str | None, typer.Option("--init", metavar="RUN", help="Initialisation; the newest if not given.")
 ]
+OnOption = Annotated[
+    str | None, typer.Option("--on", help="Generator: hnet, hvae (both the paper's) or task (tasks' own loss).")
+]
+GeneratorOption = Annotated[str | None, typer.Option("--generator", metavar="RUN", help="A generator's run.")]
+DescriptorsOption = Annotated[
+    float | None, typer.Option("--descriptors", help="Share of the training questions that may be read, e.g. 0.5.")
+]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Passes over the training tasks.")]
+
+
+METHODS = "multitask, film, cond-multitask, mnet-maml, mnet-fomaml, hnet-maml or cond-hnet-maml."
 
 
 def report(run: Run, format: FormatOption, json: bool) -> None:
@@ -43,8 +60,9 @@ def report(run: Run, format: FormatOption, json: bool) -> None:
 
 @app.command()
 def baseline(
-    method: Annotated[str | None, typer.Option("--method", help="multitask, mnet-maml or mnet-fomaml.")] = None,
+    method: Annotated[str | None, typer.Option("--method", help=METHODS)] = None,
     epochs: EpochsOption = None,
+    descriptors: DescriptorsOption = None,
     seed: SeedOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
@@ -57,12 +75,12 @@ def baseline(
     format: FormatOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Train an initialisation W for the base network (Algorithms 2 and 3)."""
-    flags = {"baseline.method": method, "baseline.epochs": epochs, "seed": seed, "dataset.name": dataset,
-             "runtime.device": device}  # fmt: skip
+    """Train a baseline: Table 2 of the paper, Algorithms 2 to 7."""
+    flags = {"baseline.method": method, "baseline.epochs": epochs, "questions.descriptors": descriptors, "seed": seed,
+             "dataset.name": dataset, "runtime.device": device}  # fmt: skip
     session = open_job("baseline", preset, config, set, flags, force=force, resume=resume)
+    from metavqa_cli.engine.baselines import train_baseline
     from metavqa_cli.engine.ensure import ensured_dataset, finished_run
-    from metavqa_cli.engine.pretrain import train_baseline
 
     finish(ensured_dataset(session, with_parents))
     report(finish(finished_run(session, train_baseline(session))), format, json)
@@ -87,7 +105,7 @@ def zoo(
     flags = {"seed": seed, "dataset.name": dataset, "runtime.device": device}
     session = open_job("zoo", preset, config, set, flags, force=force, resume=resume)
     from metavqa_cli.engine.ensure import ensure_init, finished_run
-    from metavqa_cli.engine.pretrain import build_zoo
+    from metavqa_cli.engine.zoo import build_zoo
 
     start = finish(ensure_init(session, init or _parent(resume, "init"), with_parents))
     report(finish(finished_run(session, build_zoo(session, start))), format, json)
@@ -119,16 +137,47 @@ def hvae(
     from metavqa_cli.engine.generators import train_generator
 
     start = finish(ensure_init(session, init or _parent(resume, "init"), with_parents))
-    finish(ensure_zoo(session, start, with_parents))
+    if session.config.hvae.objective == "weights":
+        finish(ensure_zoo(session, start, with_parents))
     report(finish(finished_run(session, train_generator(session, start))), format, json)
+
+
+@app.command()
+def hyperclip(
+    on: OnOption = None,
+    generator: GeneratorOption = None,
+    epochs: EpochsOption = None,
+    descriptors: DescriptorsOption = None,
+    seed: SeedOption = None,
+    dataset: DatasetOption = None,
+    device: DeviceOption = None,
+    with_parents: ParentsOption = False,
+    resume: ResumeOption = None,
+    preset: PresetOption = "tiny",
+    config: ConfigOption = None,
+    set: SetOption = None,
+    force: ForceOption = False,
+    format: FormatOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Train HyperCLIP, which finds the CLIP embedding of weights (Algorithms 1, 9 and 10)."""
+    flags = {"hyperclip.epochs": epochs, "questions.descriptors": descriptors, "seed": seed, "dataset.name": dataset,
+             "runtime.device": device}  # fmt: skip
+    session = open_job("hyperclip", preset, config, set, flags, force=force, resume=resume)
+    from metavqa_cli.engine.contrast import train_hyperclip
+    from metavqa_cli.engine.ensure import finished_run
+
+    parent = _generator(session, on, generator or _parent(resume, "generator"), with_parents)
+    report(finish(finished_run(session, train_hyperclip(session, parent))), format, json)
 
 
 @app.command()
 def ldm(
     gamma: Annotated[float | None, typer.Option("--gamma", help="Guidance scale; validated if not given.")] = None,
-    on: Annotated[str | None, typer.Option("--on", help="Generator: hvae or weights (the paper's), or task.")] = None,
-    generator: Annotated[str | None, typer.Option("--generator", metavar="RUN", help="A generator's run.")] = None,
+    on: OnOption = None,
+    generator: GeneratorOption = None,
     epochs: EpochsOption = None,
+    descriptors: DescriptorsOption = None,
     seed: SeedOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
@@ -142,18 +191,64 @@ def ldm(
     json: JsonOption = False,
 ) -> None:
     """Train HyperLDM, which samples a generator's latents for a question (Algorithms 12 to 14)."""
-    flags = {"ldm.gamma": gamma, "ldm.epochs": epochs, "seed": seed, "dataset.name": dataset, "runtime.device": device,
-             "hvae.objective": "weights" if on == "hvae" else on}  # fmt: skip
+    flags = {"ldm.gamma": gamma, "ldm.epochs": epochs, "questions.descriptors": descriptors, "seed": seed,
+             "dataset.name": dataset, "runtime.device": device}  # fmt: skip
     session = open_job("ldm", preset, config, set, flags, force=force, resume=resume)
     from metavqa_cli.engine.diffusion import train_ldm
-    from metavqa_cli.engine.ensure import ensure_generator, finished_run
+    from metavqa_cli.engine.ensure import finished_run
 
-    parent = finish(ensure_generator(session, generator or _parent(resume, "generator"), with_parents))
+    parent = _generator(session, on, generator or _parent(resume, "generator"), with_parents)
     report(finish(finished_run(session, train_ldm(session, parent))), format, json)
+
+
+@app.command()
+def regression(
+    on: Annotated[
+        str | None, typer.Option("--on", help="Latents of hnet, hvae or task, or weights of the zoo.")
+    ] = None,
+    target: Annotated[str | None, typer.Option("--target", metavar="RUN", help="A generator's or zoo's run.")] = None,
+    epochs: EpochsOption = None,
+    descriptors: DescriptorsOption = None,
+    seed: SeedOption = None,
+    dataset: DatasetOption = None,
+    device: DeviceOption = None,
+    with_parents: ParentsOption = False,
+    resume: ResumeOption = None,
+    preset: PresetOption = "tiny",
+    config: ConfigOption = None,
+    set: SetOption = None,
+    force: ForceOption = False,
+    format: FormatOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Train the control without diffusion: from the question straight to a latent, or to weights."""
+    flags = {"regression.epochs": epochs, "questions.descriptors": descriptors, "seed": seed,
+             "dataset.name": dataset, "runtime.device": device}  # fmt: skip
+    session = open_job("regression", preset, config, set, flags, force=force, resume=resume)
+    from metavqa_cli.engine.ensure import ensure_init, ensure_zoo, finished_run
+    from metavqa_cli.engine.regression import train_regression
+
+    chosen = target or _parent(resume, "target")
+    if chosen is not None and runs.get(workspace(), chosen).kind == "zoo":
+        parent = runs.get(workspace(), chosen)
+    elif chosen is None and on == "zoo":
+        parent = finish(ensure_zoo(session, finish(ensure_init(session, None, with_parents)), with_parents))
+    else:
+        parent = _generator(session, on, chosen, with_parents)
+    report(finish(finished_run(session, train_regression(session, parent))), format, json)
+
+
+def _generator(session: "Session", on: str | None, chosen: str | None, with_parents: bool) -> Run:
+    """The chosen generator, or the one named ``on`` (``weights`` is another name of hvae), or the usual one."""
+    from metavqa_cli.engine.ensure import ensure_generator, usual_generator
+    from metavqa_cli.engine.generators import VARIANTS
+
+    name = usual_generator(session) if on is None else "hvae" if on == "weights" else on
+    if name not in VARIANTS:
+        raise UsageError(f"there is no generator {on!r}; --on takes {', '.join(VARIANTS)}")
+    return finish(ensure_generator(session, name, chosen, with_parents))
 
 
 def _parent(resume: str | None, role: str) -> str | None:
     """The parent of a run to be resumed."""
-    from metavqa_cli.store import runs
-
     return str(runs.get(workspace(), resume).manifest()["parents"][role]) if resume else None

@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 from metavqa_cli.clip.encoder import TINY, ClipEncoder
 from metavqa_cli.engine.build import DatasetFolder, open_dataset
 from metavqa_cli.engine.classifier import Classifier, Judgement, check_encoder, judge
-from metavqa_cli.engine.diffusion import HyperLdm, mix_sample
+from metavqa_cli.engine.diffusion import HyperLdm
 from metavqa_cli.engine.request import Request, check_answers, check_gamma, check_question
 from metavqa_cli.engine.session import Session
 from metavqa_cli.schema.errors import JobError, MissingError
@@ -107,9 +107,9 @@ class Asker:
         answers = check_answers(proposed if request.answers is None else request.answers)
         sampling = self.ldm.sampler.sampling
         steps = sampling.steps if sampling.sampler == "ddim" else self.ldm.sampler.schedule.T
-        seeds = [task_seed(mix_sample(request.seed, sample), question) for sample in range(request.samples)]
-        z = self.ldm.sampler(e.expand(len(seeds), -1), gamma, seeds)
-        weights = self.ldm.decoder.decode(z.mean(0, keepdim=True))[0]
+        latents = sampling.latents if request.samples is None else request.samples
+        z = self.ldm.sampler(e, gamma, [task_seed(request.seed, question)], latents=latents)
+        weights = self.ldm.decoder.decode(z)[0]
         if not weights.isfinite().all():
             raise JobError(f"gamma {gamma:g} gives weights that are not finite; lower it")
         return Classifier(
@@ -122,7 +122,7 @@ class Asker:
             encoder=self.encoder.identity,
             gamma=gamma,
             seed=request.seed,
-            sampler={"sampler": sampling.sampler, "steps": steps, "samples": request.samples},
+            sampler={"sampler": sampling.sampler, "steps": steps, "samples": latents},
             runs={"ldm": self.ldm.run.id, "generator": self.ldm.decoder.run.id},
         )
 

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from metavqa_cli.engine.build import open_dataset
-from metavqa_cli.engine.generators import Decoder
-from metavqa_cli.engine.lineage import Model, find_parent, load_model, parent_run, perform, save_model, section_of
+from metavqa_cli.engine.generators import VARIANTS, Decoder
+from metavqa_cli.engine.lineage import Model, find_parent, load_model, parent_run, perform, save_model, trained_with
 from metavqa_cli.engine.loop import batch_indices, train
-from metavqa_cli.engine.pretrain import mean_accuracy, training_plan
+from metavqa_cli.engine.measure import mean_accuracy, training_plan
+from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
+from metavqa_cli.guidance.cfg import LogLikelihood
 from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler, QuestionWhitener, diffusion_loss
 from metavqa_cli.guidance.schedule import Schedule, linear_schedule, scaled_linear_schedule
 from metavqa_cli.methods.hyperldm import sample_latents
@@ -23,7 +25,7 @@ from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.arena import Arena, task_seed
 
 GAMMA_GRID = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
-GAMMA_SAMPLES = 4  # latents for each validation task and gamma when gamma is chosen
+GAMMA_SAMPLES = 4  # draws for each validation task and gamma when gamma is chosen
 
 
 def schedule_of(settings: Ldm) -> Schedule:
@@ -32,11 +34,7 @@ def schedule_of(settings: Ldm) -> Schedule:
     return make(settings.T, settings.beta_start, settings.beta_end)
 
 
-def whitener_of(e: Tensor, settings: Ldm) -> QuestionWhitener:
-    """Fitted to the training questions e [task, E]; without ``ldm.whiten`` it changes nothing."""
-    if settings.whiten:
-        return QuestionWhitener.fit(e, settings.e_floor)
-    return QuestionWhitener(torch.zeros_like(e[0]), torch.eye(e.shape[1], dtype=e.dtype, device=e.device))
+NEXT_LATENT = 0x9E3779B97F4A7C15  # from one sample's seed to the next: odd, and no small multiple of it is small
 
 
 def question_seeds(arena: Arena, seed: int, sample: int = 0) -> list[int]:
@@ -50,43 +48,52 @@ def mix_sample(seed: int, sample: int) -> int:
 
 
 class LdmTraining:
-    """Eq. 9 on (latent, question) pairs of the training tasks, validated by the weights sampled for new questions."""
+    """Eq. 9 on the training tasks' latents and questions, validated by the weights sampled for new questions.
+
+    The tasks without a question (``questions.descriptors`` < 1) teach the unconditional prediction alone, if
+    ``ldm.unlabelled``; else they are left out.
+    """
 
     def __init__(self, config: Config, decoder: Decoder, train: Arena, validation: Arena) -> None:
         self.config, self.decoder, self.data, self.validation = config, decoder, train, validation
         settings = config.ldm
-        self.scaler = LatentScaler.fit(decoder.latents)
-        self.z = self.scaler.standardise(decoder.latents)
+        self.questions = KnownQuestions(train, config.questions)
+        known = torch.zeros(len(train), dtype=torch.bool, device=train.e.device)
+        known[self.questions.rows] = True
+        used = decoder.latents if settings.unlabelled else decoder.latents[known]
+        self.scaler = LatentScaler.fit(used)
+        z = self.scaler.standardise(decoder.latents)
+        self.z, self.unlabelled = z[known], z[~known] if settings.unlabelled else z[:0]
         self.schedule = schedule_of(settings)
-        self.whitener = whitener_of(train.e, settings)
-        self.e = self.whitener(train.e)
+        self.whitener = self.questions.whitener
         generator = torch.Generator().manual_seed(config.seed)
         self.module = Denoiser(
             decoder.latent, train.e.shape[1], settings.hidden, settings.time_dim, generator
         ).to(train.e.device)  # fmt: skip
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        settings = self.config.ldm
-        indices = batch_indices(len(self.data), settings.batch, step, self.config.seed).to(self.z.device)
-        z = self.z[indices]
+        settings, seed = self.config.ldm, self.config.seed
+        chosen, e = self.questions.batch(settings.batch, step, seed, generator)
+        z = self.z[chosen]
+        if len(self.unlabelled):
+            others = batch_indices(len(self.unlabelled), settings.batch, step, seed).to(z.device)
+            z, e = torch.cat([z, self.unlabelled[others]]), torch.cat([e, e.new_zeros(len(others), e.shape[1])])
         if settings.z_noise:
             z = z + settings.z_noise * torch.randn(z.shape, generator=generator).to(z)
-        e = self.e[indices]
-        if settings.e_noise:
-            e = e + settings.e_noise * e.shape[1] ** -0.5 * torch.randn(e.shape, generator=generator).to(e)
         return diffusion_loss(self.module, self.schedule, z, e, settings.dropout, generator)
 
     def validate(self, module: Denoiser) -> dict[str, float]:
         """Zero-shot accuracy on the validation tasks at gamma (1 when it is not fixed)."""
         gamma = 1.0 if self.config.ldm.gamma is None else self.config.ldm.gamma
-        return {"accuracy": self.accuracy(module, gamma, samples=2)}
+        return {"accuracy": self.accuracy(module, gamma, samples=2, latents=1)}
 
-    def accuracy(self, module: Denoiser, gamma: float, samples: int) -> float:
-        """Mean zero-shot accuracy on the validation tasks over ``samples`` latents each, in per cent."""
+    def accuracy(self, module: Denoiser, gamma: float, samples: int, latents: int | None = None) -> float:
+        """Mean zero-shot accuracy on the validation tasks over ``samples`` draws (of ``latents`` each), in per cent."""
         sampler = LatentSampler(module, self.schedule, self.scaler, self.whitener, self.config.sampling)
         total = 0.0
         for sample in range(samples):
-            z = sampler(self.validation.e, gamma, question_seeds(self.validation, self.config.seed, sample))
+            seeds = question_seeds(self.validation, self.config.seed, sample)
+            z = sampler(self.validation.e, gamma, seeds, latents=latents)
             weights = self.decoder.decode(z)
             total += mean_accuracy(self.decoder.layout, weights, self.validation.pairs, self.decoder.logit_scale)
         return total / samples
@@ -113,12 +120,35 @@ class LatentSampler:
         self.denoiser, self.schedule, self.scaler, self.sampling = denoiser, schedule, scaler, sampling
         self.whitener = whitener
 
-    def __call__(self, e: Tensor, gamma: float, seeds: Sequence[int]) -> Tensor:
-        """Latents [batch, L] for embeddings e [batch, E]; row i from noise of ``seeds[i]``."""
-        e, sampling = self.whitener(e), self.sampling
-        return sample_latents(
-            self.denoiser, self.schedule, self.scaler, e, gamma, seeds, sampling.sampler, sampling.steps
-        )
+    def __call__(
+        self,
+        e: Tensor,
+        gamma: float,
+        seeds: Sequence[int],
+        log_likelihood: LogLikelihood | None = None,
+        eta: float = 0.0,
+        latents: int | None = None,
+    ) -> Tensor:
+        """Latents [batch, L] for embeddings e [batch, E]: for each the mean of ``latents`` samples (as configured).
+
+        Row i depends on ``seeds[i]`` alone, and its first sample is the same whatever their number. With a likelihood
+        of latents [batch, L] its gradient is added to the score (Eq. 11).
+        """
+        sampling = self.sampling
+        each = sampling.latents if latents is None else latents
+        drawn = [(seed + k * NEXT_LATENT) % 2**63 for k in range(each) for seed in map(int, seeds)]
+        if log_likelihood is not None and each > 1:
+            log_likelihood = _repeated(log_likelihood, each)
+        z = sample_latents(
+            self.denoiser, self.schedule, self.scaler, self.whitener(e).repeat(each, 1), gamma, drawn,
+            sampling.sampler, sampling.steps, log_likelihood, eta,
+        )  # fmt: skip
+        return z.view(each, len(e), -1).mean(0)
+
+
+def _repeated(log_likelihood: LogLikelihood, times: int) -> LogLikelihood:
+    """The likelihood for a batch that repeats the questions ``times``."""
+    return lambda z: torch.cat([log_likelihood(part) for part in z.chunk(times)])
 
 
 def train_ldm(session: Session, generator: Run) -> Iterator[Event]:
@@ -134,7 +164,7 @@ def _train_ldm(session: Session, generator: Run, run: Run) -> Iterator[Event | d
     data, validation = (dataset.arena(split, session.device) for split in ("train", "validation"))
     decoder = Decoder(load_model(generator, session.device))
     training = LdmTraining(config, decoder, data, validation)
-    plan = training_plan(config, len(data), settings, ema=settings.ema)
+    plan = training_plan(config, len(data), settings, ema=settings.ema, decay=settings.decay)
     yield from train(run, training, plan, session.device)
     module = training.module
     if settings.gamma is None:
@@ -159,7 +189,7 @@ class HyperLdm:
         model = load_model(run, device)
         self.run, self.gamma = run, float(model.header["gamma"])
         self.header = model.header
-        settings = section_of(model, "ldm", Ldm)
+        settings = trained_with(model).ldm
         self.decoder = Decoder(load_model(parent_run(run, "generator"), device))
         self.sampler = LatentSampler(
             _denoiser(model, settings), schedule_of(settings),
@@ -179,16 +209,15 @@ def _denoiser(model: Model, settings: Ldm) -> Denoiser:
     return module.requires_grad_(False).eval()
 
 
-def newest_ldm(
-    session: Session, objective: str | None = None, chosen: str | None = None, own_seed_first: bool = False
-) -> Run:
-    """The chosen, or the newest, HyperLDM (of an objective). ``MissingError`` says how to train one."""
+def newest_ldm(session: Session, on: str | None = None, own_seed_first: bool = False) -> Run:
+    """The newest HyperLDM (on a generator) that saw every question. ``MissingError`` says how to train one."""
     hint = "train one with `metavqa train ldm --with-parents`, or run `metavqa quickstart`"
 
     def match(run: Run) -> bool:
-        return objective is None or run.manifest().get("variant") == objective
+        described = run.config().get("questions", {}).get("descriptors", 1) == 1
+        return described and (on is None or run.manifest().get("variant") == VARIANTS[on][1])
 
-    run = find_parent(session, "ldm", chosen, match, hint, own_seed_first)
+    run = find_parent(session, "ldm", None, match, hint, own_seed_first)
     if run is None:
         raise MissingError(f"there is no finished HyperLDM for dataset {session.config.dataset.name!r}; {hint}")
     return run

@@ -1,23 +1,27 @@
-"""What a job is made from: find it, or (``--with-parents``) make it, in the order data, W, zoo, generator, HyperLDM.
+"""What a job is made from: find it, or (``with_parents``) make it, in the order data, W, zoo, generator, guidance.
 
-Each ``ensure_…`` is a generator of events that returns a run, for use with ``yield from``.
+Each ``ensure_…`` and ``made_…`` is a generator of events that returns a run, for use with ``yield from``.
 """
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 
+from metavqa_cli.engine.baselines import train_baseline
 from metavqa_cli.engine.build import build_dataset
+from metavqa_cli.engine.contrast import train_hyperclip
 from metavqa_cli.engine.diffusion import newest_ldm, train_ldm
-from metavqa_cli.engine.generators import newest_generator, train_generator
-from metavqa_cli.engine.lineage import find_parent
-from metavqa_cli.engine.pretrain import build_zoo, newest_baseline, train_baseline
+from metavqa_cli.engine.generators import VARIANTS, newest_generator, train_generator
+from metavqa_cli.engine.regression import train_regression
 from metavqa_cli.engine.session import Session
-from metavqa_cli.schema.config import Objective
+from metavqa_cli.engine.zoo import build_zoo, newest_init, newest_zoo
+from metavqa_cli.schema.config import BaselineMethod
+from metavqa_cli.schema.errors import MissingError
 from metavqa_cli.schema.events import Event, RunFinished
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
 
-OBJECTIVES: tuple[Objective, ...] = ("weights", "task")
 Ensured = Generator[Event, None, Run]
+GENERATED = ("hvae", "task")  # generators whose HyperLDM is evaluated when none is named
 
 
 def finished_run(session: Session, events: Iterator[Event]) -> Ensured:
@@ -36,45 +40,86 @@ def ensured_dataset(session: Session, with_parents: bool) -> Generator[Event, No
         yield from build_dataset(session.unforced())
 
 
+def with_method(session: Session, method: BaselineMethod) -> Session:
+    """The session of the job that trains the baseline ``method``."""
+    baseline = session.config.baseline.model_copy(update={"method": method})
+    return replace(session, config=session.config.model_copy(update={"baseline": baseline}))
+
+
+def on_generator(session: Session, on: str) -> Session:
+    """The session of the job that trains the generator ``on`` (hvae or task)."""
+    hvae = session.config.hvae.model_copy(update={"objective": VARIANTS[on][1]})
+    return replace(session, config=session.config.model_copy(update={"hvae": hvae}))
+
+
+def made_baseline(session: Session, method: BaselineMethod) -> Ensured:
+    """The baseline ``method``, trained if it is not there."""
+    doing = with_method(session.unforced(), method)
+    return (yield from finished_run(doing, train_baseline(doing)))
+
+
 def ensure_init(session: Session, chosen: str | None, with_parents: bool) -> Ensured:
-    """The initialisation W, from the configured method."""
+    """The initialisation W, from the method ``zoo.init``."""
     if with_parents and chosen is None:
         yield from ensured_dataset(session, True)
-        return (yield from finished_run(session, train_baseline(session.unforced())))
-    return newest_baseline(session, chosen)
+        return (yield from made_baseline(session, session.config.zoo.init))
+    return newest_init(session, chosen)
 
 
-def ensure_zoo(session: Session, init: Run, with_parents: bool) -> Generator[Event, None, None]:
-    """The zoo of ``init``, which the paper's objective learns from; nothing to do for the other."""
-    if with_parents and session.config.hvae.objective == "weights":
-        yield from build_zoo(session.unforced(), init)
+def ensure_zoo(session: Session, init: Run, with_parents: bool) -> Ensured:
+    """The zoo of ``init``."""
+    if with_parents:
+        return (yield from finished_run(session, build_zoo(session.unforced(), init)))
+    return newest_zoo(session, init)
 
 
-def ensure_generator(session: Session, chosen: str | None, with_parents: bool, objective: str | None = None) -> Ensured:
-    """The generator of the configured objective; without ``with_parents`` the newest, of ``objective`` if given."""
-    if with_parents and chosen is None:
-        init = yield from ensure_init(session, None, True)
+def ensure_generator(session: Session, on: str, chosen: str | None, with_parents: bool) -> Ensured:
+    """The generator ``on`` (hnet, hvae or task); without ``with_parents`` the newest."""
+    if not with_parents or chosen is not None:
+        return newest_generator(session, on, chosen)
+    if on == "hnet":
+        yield from ensured_dataset(session, True)
+        return (yield from made_baseline(session, "hnet-maml"))
+    init = yield from ensure_init(session, None, True)
+    if on == "hvae":
         yield from ensure_zoo(session, init, True)
-        return (yield from finished_run(session, train_generator(session.unforced(), init)))
-    return newest_generator(session, objective or session.config.hvae.objective, chosen)
+    doing = on_generator(session.unforced(), on)
+    return (yield from finished_run(doing, train_generator(doing, init)))
 
 
-def made_ldm(session: Session) -> Ensured:
-    """HyperLDM on the generator of the configured objective, with everything that it is made from."""
-    generator = yield from ensure_generator(session, None, True)
+def usual_generator(session: Session) -> str:
+    """The generator that is meant where none is named: the one of the configured objective."""
+    return "hvae" if session.config.hvae.objective == "weights" else "task"
+
+
+def made_ldm(session: Session, on: str) -> Ensured:
+    """HyperLDM on the generator ``on``, with everything that it is made from."""
+    generator = yield from ensure_generator(session, on, None, True)
     return (yield from finished_run(session, train_ldm(session.unforced(), generator)))
 
 
+def made_hyperclip(session: Session, on: str) -> Ensured:
+    """HyperCLIP for the generator ``on``, with everything that it is made from."""
+    generator = yield from ensure_generator(session, on, None, True)
+    return (yield from finished_run(session, train_hyperclip(session.unforced(), generator)))
+
+
+def made_regression(session: Session, on: str) -> Ensured:
+    """Regression to the latents of the generator ``on``, or to the weights of the ``zoo``."""
+    if on == "zoo":
+        init = yield from ensure_init(session, None, True)
+        target = yield from ensure_zoo(session, init, True)
+    else:
+        target = yield from ensure_generator(session, on, None, True)
+    return (yield from finished_run(session, train_regression(session.unforced(), target)))
+
+
 def newest_ldms(session: Session) -> list[Run]:
-    """The newest HyperLDM of each objective, rather of this seed; ``MissingError`` when there is none at all."""
-    found = [
-        newest_ldm(session, objective, own_seed_first=True) for objective in OBJECTIVES if _has_ldm(session, objective)
-    ]
+    """The newest HyperLDM on each of the generators, rather of this seed; ``MissingError`` when there is none."""
+    found = []
+    for on in GENERATED:
+        try:
+            found.append(newest_ldm(session, on, own_seed_first=True))
+        except MissingError:
+            continue
     return found or [newest_ldm(session)]
-
-
-def _has_ldm(session: Session, objective: str) -> bool:
-    def match(run: Run) -> bool:
-        return run.manifest().get("variant") == objective
-
-    return find_parent(session, "ldm", None, match, "") is not None

@@ -23,7 +23,7 @@ from metavqa_cli.engine.lineage import (
     perform,
     started,
 )
-from metavqa_cli.engine.pretrain import accuracies
+from metavqa_cli.engine.measure import accuracies
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.statistics import estimate
 from metavqa_cli.methods.few_shot import adapt_latents, adapt_weights

@@ -9,19 +9,22 @@ from torch import Tensor, nn
 
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.build import open_dataset
-from metavqa_cli.engine.lineage import Model, find_parent, load_model, model_layout, perform, save_model
+from metavqa_cli.engine.lineage import Model, find_parent, load_model, model_layout, perform, save_model, trained_with
 from metavqa_cli.engine.loop import M, Trainable, batch_indices, train
-from metavqa_cli.engine.pretrain import layout_of, mean_accuracy, newest_zoo, training_plan
+from metavqa_cli.engine.measure import layout_of, mean_accuracy, training_plan
 from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.zoo import newest_zoo
 from metavqa_cli.generator.hvae import HVAE, WeightScaler, hvae_loss
 from metavqa_cli.generator.hypernetwork import Hypernetwork
 from metavqa_cli.generator.task_latents import TaskLatents, task_latent_loss
 from metavqa_cli.methods.few_shot import adapt_latents
 from metavqa_cli.schema.config import Config
-from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, Narrated
+from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.arena import Arena
+from metavqa_cli.tasks.batches import TaskBatch
 
 PROBED_TASKS = 64  # training tasks whose decoded accuracy is logged while the HVAE trains
 VALIDATION_STEPS = 10  # gradient steps in z when a task-loss generator is validated
@@ -120,14 +123,20 @@ def _train_generator(session: Session, parents: dict[str, Run], run: Run) -> Ite
     if settings.objective == "weights":
         plan = training_plan(config, len(data), settings, clip_apart=("encoder", "decoder"))  # A.7.1
     else:  # a latent is seen once an epoch, the decoder at every step
-        plan = training_plan(config, len(data), config.task_latents, rates={"mu": config.task_latents.z_lr})
+        pace = config.task_latents
+        plan = training_plan(config, len(data), pace, rates={"mu": pace.z_lr}, decay=pace.decay)
     yield from train(run, training, plan, session.device)
     module, z = training.module, training.latents()
     scale = config.base_network.logit_scale
     reconstruction = mean_accuracy(layout, module.decode(z).detach(), data.pairs, scale)
     result = {"objective": settings.objective, "validation": training.validate(module),
               "reconstruction_accuracy": reconstruction, "latent_std": float(z.std(0).mean())}  # fmt: skip
-    save_model(run, session, {**module.state_dict(), "latents": z}, {"layout": layout.to_dict(), **result})
+    save_model(
+        run,
+        session,
+        {**module.state_dict(), "latents": z},
+        {"layout": layout.to_dict(), "hidden": list(settings.hidden), **result},
+    )
     yield Narrated(f"decoded weights on training tasks: {reconstruction:.1f} %")
     yield result
 
@@ -143,7 +152,8 @@ def _training(
 class Decoder(nn.Module):
     """A finished generator: z -> weights, with the latents of its training tasks. Has the ``Generator`` protocol.
 
-    ``layout`` and ``logit_scale`` are those of the base network that it was trained for.
+    ``layout`` and ``logit_scale`` are those of the base network that it was trained for. ``start`` [L] is where
+    adaptation begins: the z0 that HNet-MAML learned, else the mean of the latents.
     """
 
     def __init__(self, model: Model) -> None:
@@ -152,24 +162,59 @@ class Decoder(nn.Module):
         self.logit_scale = float(model.header["config"]["base_network"]["logit_scale"])
         self.latents = model.tensors["latents"]
         self.latent = self.latents.shape[1]
-        self.run = model.run
-        state = {name[8:]: value for name, value in model.tensors.items() if name.startswith("decoder.")}
-        hidden = model.header["config"]["hvae"]["hidden"]
-        self.network = Hypernetwork(self.latent, hidden, state["base"], state["scale"], None)
-        self.network.load_state_dict(state, assign=True)
-        self.network.requires_grad_(False)
+        self.run, self.name = model.run, generator_name(model.run)
+        self.start = model.tensors.get("z0", self.latents.mean(0))
+        self.inner_lr = trained_with(model).recipe().inner_lr if self.name == "hnet" else None
+        self.network = load_hypernetwork(model, self.latent)
 
     def decode(self, z: Tensor) -> Tensor:
         """Weights [batch, P] of latents [batch, L]."""
         return self.network(z)
 
 
-def newest_generator(session: Session, objective: str | None, chosen: str | None = None) -> Run:
-    """The chosen, or the newest, generator of an objective. ``MissingError`` says how to train one."""
-    hint = f"train one with `metavqa train hvae --objective {objective}`, or add --with-parents"
+def load_hypernetwork(model: Model, latent: int) -> Hypernetwork:
+    """The frozen decoder of a finished run, from latents (or embeddings) of length ``latent``."""
+    state = {name[8:]: value for name, value in model.tensors.items() if name.startswith("decoder.")}
+    network = Hypernetwork(latent, model.header["hidden"], state["base"], state["scale"], None)
+    network.load_state_dict(state, assign=True)
+    return network.requires_grad_(False)
+
+
+def adapted_latents(decoder: Decoder, batch: TaskBatch, config: Config, start: Tensor | None = None) -> Tensor:
+    """Latents [task, L] after gradient descent on the tasks of ``batch``, from ``start`` or the decoder's own start.
+
+    An HNet keeps the rate that it was trained for (A.8); for the others it is ``eval.few_shot_z_lr``.
+    """
+    z0 = (decoder.start if start is None else start).expand(batch.n_tasks, -1)
+    lr = decoder.inner_lr or config.eval.few_shot_z_lr
+    return adapt_latents(decoder, z0, batch, config.eval.few_shot_steps, lr, decoder.layout, decoder.logit_scale)
+
+
+VARIANTS: dict[str, tuple[str, str]] = {
+    "hnet": ("baseline", "hnet-maml"), "hvae": ("hvae", "weights"), "task": ("hvae", "task")
+}  # fmt: skip
+"""Kind and variant of the runs that each generator's name stands for."""
+
+
+def generator_name(run: Run) -> str | None:
+    """hnet, hvae or task; None for a run that is no generator."""
+    made = (run.kind, run.manifest().get("variant"))
+    return next((name for name, variant in VARIANTS.items() if variant == made), None)
+
+
+def newest_generator(session: Session, on: str, chosen: str | None = None) -> Run:
+    """The chosen, or the newest, generator of the name ``on``. ``MissingError`` says how to train one."""
+    kind, variant = VARIANTS[on]
+    command = "baseline --method hnet-maml" if on == "hnet" else f"hvae --objective {variant}"
+    hint = f"train one with `metavqa train {command}`, or add --with-parents"
+    if chosen is not None:
+        kind = runs.get(session.workspace, chosen).kind
+        kind = kind if kind in ("hvae", "baseline") else VARIANTS[on][0]
     run = find_parent(
-        session, "hvae", chosen, lambda run: chosen is not None or run.manifest().get("variant") == objective, hint
+        session, kind, chosen, lambda run: chosen is not None or run.manifest().get("variant") == variant, hint
     )
+    if run is not None and generator_name(run) is None:
+        raise UsageError(f"run {run.id} ({run.manifest().get('variant')}) is no generator; {hint}")
     if run is None:
         raise MissingError(f"there is no finished generator for dataset {session.config.dataset.name!r}; {hint}")
     return run

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -12,10 +12,10 @@ from torch import Tensor
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.build import DatasetFolder, open_dataset
 from metavqa_cli.engine.session import Session, memory_explained
-from metavqa_cli.schema.config import RUN_SECTIONS, Config, Section
+from metavqa_cli.schema.config import CONDITIONAL, RUN_SECTIONS, Config
 from metavqa_cli.schema.errors import InterruptedJob, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, Reused, RunFailed, RunFinished, RunInterrupted, RunStarted
-from metavqa_cli.schema.layers import flatten
+from metavqa_cli.schema.layers import flatten, validate
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors, save_tensors
@@ -23,7 +23,6 @@ from metavqa_cli.store.workspace import Workspace
 
 MODEL_VERSION = 1
 Result = dict[str, Any]
-S = TypeVar("S", bound=Section)
 Work = Callable[[Run], Iterator[Event | Result]]
 
 
@@ -39,20 +38,27 @@ class Model:
 def sections(config: Config, kind: str) -> dict[str, Any]:
     """The part of the configuration that a run of ``kind`` depends on by itself."""
     values = config.model_dump(mode="json")
-    return {name: values[name] for name in RUN_SECTIONS[kind]}
+    own = {name: values[name] for name in RUN_SECTIONS[kind]}
+    if kind == "baseline":
+        method = config.baseline.method
+        own["baseline"] = {"method": method, **config.recipe().model_dump(mode="json")}
+        own |= {"hnet": values["hnet"]} if "hnet" in method or method == "cond-multitask" else {}
+        own |= {"questions": values["questions"]} if method in CONDITIONAL else {}
+    return own
 
 
 def perform(session: Session, kind: str, parents: Mapping[str, Run], extra: Result, work: Work) -> Iterator[Event]:
     """Do ``work`` as a run of ``kind``, unless it is done: find or create the run, lock it, record every event.
 
-    ``work`` yields events and, last, the result. Ends with ``RunFinished``, after ``Reused`` for a finished run. An
+    ``extra`` goes into the manifest; its ``cell`` is part of what the run is. ``work`` yields events and, last, the
+    result. Ends with ``RunFinished``, after ``Reused`` for a finished run. An
     unfinished run with the same key is resumed; with ``session.resume`` exactly that run, or ``UsageError``.
     """
     run = _chosen_run(session, kind, parents, extra)
     if run.state() == "finished":
         yield from _reused(run)
         return
-    with run.lock():
+    with run.lock(session.patience):
         if run.state() == "finished":  # by another process, since we looked
             yield from _reused(run)
         else:
@@ -63,12 +69,12 @@ def _chosen_run(session: Session, kind: str, parents: Mapping[str, Run], extra: 
     """The run to be resumed, else one with the same key (rather a finished one), else (or when forced) a new one."""
     dataset = open_dataset(session.workspace, session.config.dataset.name)
     ids = {role: parent.id for role, parent in parents.items()}
-    key = runs.run_key(kind, sections(session.config, kind), ids, dataset.fingerprint)
+    own = sections(session.config, kind) | ({"cell": extra["cell"]} if "cell" in extra else {})
+    key = runs.run_key(kind, own, ids, dataset.fingerprint)
     if session.resume is not None:
         return _resumable(session, kind, key, ids, dataset)
     if not session.force:
-        finished = runs.newest(session.workspace, kind, match=lambda run: run.manifest()["key"] == key)
-        known = finished or runs.find(session.workspace, kind, key)
+        known = runs.find(session.workspace, kind, key)
         if known is not None:
             return known
     return runs.create(
@@ -87,7 +93,7 @@ def _resumable(session: Session, kind: str, key: str, parents: Mapping[str, str]
         raise UsageError(f"run {run.id} is finished already; `metavqa runs show {run.id}` shows its result")
     manifest = run.manifest()
     if manifest["key"] != key:
-        recorded = {name: value for name, value in run.config().items() if name in RUN_SECTIONS[kind]}
+        recorded = sections(trained_config(run), kind)
         told = dict(flatten({**recorded, "parents": manifest["parents"],
                              "dataset": manifest["dataset"]["fingerprint"]}))  # fmt: skip
         asked = dict(flatten({**sections(session.config, kind), "parents": parents, "dataset": dataset.fingerprint}))
@@ -164,13 +170,18 @@ def load_model(run: Run, device: torch.device) -> Model:
     return Model(run, {name: value.to(device) for name, value in tensors.items()}, header)
 
 
-def section_of(model: Model, name: str, kind: type[S]) -> S:
-    """A section of the configuration that the model was trained with. ``JobError`` when another version wrote it."""
+def trained_with(model: Model) -> Config:
+    """The configuration that the model was trained with. ``JobError`` when another version wrote it."""
     try:
-        return kind.model_validate(model.header["config"][name])
+        return Config.model_validate(model.header["config"])
     except (KeyError, TypeError, ValidationError):
         path = model.run.model_path
         raise JobError(f"{path} was written by another version of metavqa; train it again") from None
+
+
+def trained_config(run: Run) -> Config:
+    """The configuration that ``run`` was made with. ``UsageError`` when another version of metavqa wrote it."""
+    return validate(run.config())
 
 
 def model_layout(model: Model) -> WeightLayout:

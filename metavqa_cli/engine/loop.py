@@ -64,6 +64,8 @@ class Plan:
     """Validations without a new best after which training stops; 0 never stops early."""
     rates: Mapping[str, float] = field(default_factory=dict)
     """Learning rates of parameters that have their own, by name."""
+    decay: float = 0.0
+    """Last share of the steps in which the learning rates fall linearly to zero."""
     clip_apart: tuple[str, ...] = ()
     """Parts of the module whose gradient norms are limited each by itself; what is left, together."""
 
@@ -128,6 +130,7 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
     clipped = clipping_groups(module, plan.clip_apart)
     groups = [{"params": [p], "lr": plan.rates.get(name, plan.lr)} for name, p in module.named_parameters()]
     optimizer = torch.optim.Adam(groups, lr=plan.lr, fused=device.type in ("cpu", "cuda"))
+    rates = [group["lr"] for group in optimizer.param_groups]
     average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(plan.ema)) if plan.ema else None
     averaged = module if average is None else cast(M, average.module)
     progress = Progress()
@@ -138,6 +141,9 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
     first = progress.step
     with stop_request() as stop:
         while progress.step < plan.steps and not (plan.patience and progress.since_best >= plan.patience):
+            factor = rate_factor(plan, progress.step)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = factor * rate
             metrics = _step(trainable, optimizer, clipped, plan, progress.step)
             if average is not None:
                 average.update_parameters(module)
@@ -145,8 +151,8 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
             now = time.monotonic()
             if now - logged >= LOG_SECONDS or progress.step == plan.steps:
                 logged = now
-                rate = (progress.step - first) * plan.tasks_per_step / max(now - started, 1e-9)
-                yield StepLogged(progress.step, {**metrics(), "lr": plan.lr, "tasks_per_s": rate})
+                pace = (progress.step - first) * plan.tasks_per_step / max(now - started, 1e-9)
+                yield StepLogged(progress.step, {**metrics(), "lr": factor * plan.lr, "tasks_per_s": pace})
             if progress.step % plan.validate_every == 0 or progress.step == plan.steps:
                 yield _validate(trainable, averaged, progress)
             if stop.asked or now - saved >= plan.checkpoint_seconds:
@@ -157,6 +163,12 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
                 again = f"`metavqa train {run.kind} --resume {run.id}`, or the same command (without --force),"
                 raise InterruptedJob(f"interrupted at step {progress.step} of {plan.steps}; {again} goes on from there")
     module.load_state_dict(progress.best_state)
+
+
+def rate_factor(plan: Plan, step: int) -> float:
+    """What multiplies the learning rates at ``step``: 1, then linearly down to 1/steps of the decay at the last."""
+    left, falling = plan.steps - step, plan.decay * plan.steps
+    return 1.0 if left >= falling else left / falling
 
 
 def clipping_groups(module: nn.Module, apart: tuple[str, ...]) -> list[list[nn.Parameter]]:

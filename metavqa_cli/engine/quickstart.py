@@ -2,20 +2,20 @@
 
 import shlex
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metavqa_cli.engine.ask import Answer, Asker, embed_files
+from metavqa_cli.engine.baselines import train_baseline
 from metavqa_cli.engine.build import build_dataset, open_dataset
 from metavqa_cli.engine.diffusion import train_ldm
-from metavqa_cli.engine.ensure import OBJECTIVES, finished_run
+from metavqa_cli.engine.ensure import GENERATED, finished_run, on_generator, with_method
 from metavqa_cli.engine.evaluate import evaluate
-from metavqa_cli.engine.generators import train_generator
-from metavqa_cli.engine.pretrain import build_zoo, train_baseline
+from metavqa_cli.engine.generators import VARIANTS, train_generator
 from metavqa_cli.engine.request import Request
 from metavqa_cli.engine.session import Session
-from metavqa_cli.schema.config import Objective
+from metavqa_cli.engine.zoo import build_zoo
 from metavqa_cli.schema.events import Event
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.taskset import Task
@@ -33,23 +33,17 @@ class Story:
     asked: list[tuple[Task, list[str], Answer]]  # task, true answers of the images, what was answered
 
 
-def with_objective(session: Session, objective: Objective) -> Session:
-    config = session.config
-    return replace(
-        session, config=config.model_copy(update={"hvae": config.hvae.model_copy(update={"objective": objective})})
-    )
-
-
 def quickstart(session: Session) -> Generator[Event, None, Story]:
     """Build, train both generators and their HyperLDMs, evaluate, and ask; finished steps are reused."""
     yield from build_dataset(session)
-    init = yield from finished_run(session, train_baseline(session))
+    start = with_method(session, session.config.zoo.init)
+    init = yield from finished_run(start, train_baseline(start))
     yield from finished_run(session, build_zoo(session, init))
     models: dict[str, Run] = {}
-    for objective in OBJECTIVES:
-        chosen = with_objective(session, objective)
+    for on in GENERATED:
+        chosen = on_generator(session, on)
         generator = yield from finished_run(chosen, train_generator(chosen, init))
-        models[objective] = yield from finished_run(chosen, train_ldm(chosen, generator))
+        models[VARIANTS[on][1]] = yield from finished_run(session, train_ldm(session, generator))
     measured = yield from finished_run(session, evaluate(session, list(models.values())))
     return Story(measured.result() or {}, models, ask_held_out(session, models["task"]))
 
@@ -78,11 +72,11 @@ def equivalent_commands(session: Session, options: Sequence[str]) -> list[str]:
     """The commands that do the same step by step, each with ``options``."""
     commands = [
         ["dataset", "build"],
-        ["train", "baseline", "--method", session.config.baseline.method],
+        ["train", "baseline", "--method", session.config.zoo.init],
         ["train", "zoo"],
     ]
-    for objective in OBJECTIVES:
-        commands += [["train", "hvae", "--objective", objective], ["train", "ldm", "--on", objective]]
+    for on in GENERATED:
+        commands += [["train", "hvae", "--objective", VARIANTS[on][1]], ["train", "ldm", "--on", on]]
     return [shlex.join(["metavqa", *command, *options]) for command in [*commands, ["eval"]]]
 
 

@@ -11,14 +11,15 @@ MAX_ANSWERS = 1_000
 
 @dataclass(frozen=True)
 class Request:
-    """A typed question and the choices that go with it; None means "derive it". ``samples`` latents are averaged."""
+    """A typed question and the choices that go with it; None means "derive it". ``samples`` latents are averaged
+    (none: as many as configured)."""
 
     question: str
     answers: Sequence[str] | None = None
     template: str | None = None
     gamma: float | None = None
     seed: int = 0
-    samples: int = 1
+    samples: int | None = None
 
 
 def check_question(question: str) -> str:

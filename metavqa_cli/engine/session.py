@@ -12,6 +12,7 @@ import torch
 from metavqa_cli.clip.encoder import ClipEncoder, load_encoder
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import DeviceError
+from metavqa_cli.store.locks import PATIENCE_SECONDS
 from metavqa_cli.store.workspace import Workspace
 
 
@@ -19,13 +20,15 @@ from metavqa_cli.store.workspace import Workspace
 class Session:
     """One command's view of the world.
 
-    ``force`` repeats what is already finished; ``resume`` is the id of the unfinished run that the job must go on with.
+    ``force`` repeats what is already finished; ``resume`` is the id of the unfinished run that the job must go on with;
+    ``patience`` is how many seconds to wait for a run that another process is making.
     """
 
     workspace: Workspace
     config: Config
     force: bool = False
     resume: str | None = None
+    patience: float = PATIENCE_SECONDS
 
     @cached_property
     def device(self) -> torch.device:

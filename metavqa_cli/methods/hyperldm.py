@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from metavqa_cli.guidance.cfg import guided_noise
+from metavqa_cli.guidance.cfg import LogLikelihood, guided_noise, with_classifier
 from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler
 from metavqa_cli.guidance.sampling import Seeds, ddim, ddpm
 from metavqa_cli.guidance.schedule import Schedule
@@ -25,14 +25,18 @@ def sample_latents(
     seeds: Seeds,
     sampler: Sampler = "ddim",
     steps: int = 25,
+    log_likelihood: LogLikelihood | None = None,
+    eta: float = 0.0,
 ) -> Float[Tensor, "batch latent"]:
     """One latent in the generator's own units for each question ``e[i]``, from noise of ``seeds[i]``.
 
-    ``steps`` counts DDIM's; DDPM always takes all T.
+    ``steps`` counts DDIM's; DDPM always takes all T. With ``log_likelihood`` its gradient is added to the score, times
+    ``eta`` (Eq. 11).
     """
 
-    def denoise(z_t: Float[Tensor, "batch latent"], t: Int64[Tensor, " batch"]) -> Float[Tensor, "batch latent"]:
+    def plain(z_t: Float[Tensor, "batch latent"], t: Int64[Tensor, " batch"]) -> Float[Tensor, "batch latent"]:
         return guided_noise(denoiser, z_t, t, e, gamma)
 
+    denoise = plain if log_likelihood is None else with_classifier(plain, schedule, log_likelihood, eta)
     sample = partial(ddim, steps=steps) if sampler == "ddim" else ddpm
     return scaler.restore(sample(denoise, schedule, seeds, denoiser.latent, device=e.device, dtype=e.dtype))

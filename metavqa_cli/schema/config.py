@@ -64,23 +64,75 @@ class BaseNetwork(Section):
     )
 
 
-class Baseline(Section):
-    """Uncond. Multitask (Algorithm 2) and MNet-MAML / FOMAML (Algorithm 3); Table 3."""
+BaselineMethod = Literal[
+    "multitask", "mnet-maml", "mnet-fomaml", "hnet-maml", "cond-multitask", "film", "cond-hnet-maml"
+]
+CONDITIONAL: tuple[BaselineMethod, ...] = ("cond-multitask", "film", "cond-hnet-maml")
 
-    method: Literal["multitask", "mnet-maml", "mnet-fomaml"] = Field("multitask", description="how W is learned")
+
+class Recipe(Section):
+    """How one baseline is trained: a line of the paper's Table 3."""
+
     epochs: Positive = Field(15, description="passes over the training tasks")
     lr: Rate = Field(1e-3, description="Adam learning rate")
     batch: Positive = Field(32, description="tasks in a meta-batch")
     grad_clip: Rate = Field(10.0, description="gradient norm limit")
-    inner_lr: Rate = Field(0.01, description="inner-loop learning rate (MAML)")
+    inner_lr: Rate = Field(0.1, description="inner-loop learning rate (MAML)")
     inner_steps: Annotated[int, Field(ge=0)] = Field(
         10, description="inner steps are drawn uniformly from 0 to this (MAML)"
     )
 
 
+class Recipes(Section):
+    """Every baseline's own recipe (Table 3)."""
+
+    multitask: Recipe = Recipe()
+    mnet_maml: Recipe = Recipe()
+    mnet_fomaml: Recipe = Recipe()
+    hnet_maml: Recipe = Recipe()
+    cond_multitask: Recipe = Recipe()
+    film: Recipe = Recipe()
+    cond_hnet_maml: Recipe = Recipe()
+
+
+class Baseline(Section):
+    """Which baseline of Table 2, and what of its recipe is to be otherwise; none: as in its recipe."""
+
+    method: BaselineMethod = Field("multitask", description="row of Table 2")
+    epochs: Positive | None = Field(None, description="in place of the recipe's epochs")
+    lr: Rate | None = Field(None, description="in place of the recipe's lr")
+    batch: Positive | None = Field(None, description="in place of the recipe's batch")
+    grad_clip: Rate | None = Field(None, description="in place of the recipe's grad_clip")
+    inner_lr: Rate | None = Field(None, description="in place of the recipe's inner_lr")
+    inner_steps: Annotated[int, Field(ge=0)] | None = Field(None, description="in place of the recipe's inner_steps")
+
+
+class Hnet(Section):
+    """Hypernetworks trained on the task loss: HNet-MAML, Cond. Multitask and Cond. HNet-MAML (Appendix A.2)."""
+
+    latent: Positive = Field(16, description="latent size of the unconditional one")
+    hidden: Widths = Field((256,), description="widths of its hidden layers")
+    scale: Rate = Field(0.1, description="how far an output of 1 moves a weight from the initialisation")
+    adapt_steps: Positive = Field(50, description="gradient steps to a training task's latent (A.7.2)")
+
+
+class Questions(Section):
+    """How every part that is conditioned on questions sees them in training."""
+
+    descriptors: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="share of the training tasks whose question is known; the rest are tasks without a question"
+    )
+    whiten: bool = Field(True, description="whiten the question embeddings (the paper takes them as they are)")
+    floor: Rate = Field(1e-3, description="least s.d. that whitening magnifies, relative to the largest")
+    noise: Annotated[float, Field(ge=0)] = Field(0.15, description="s.d. of noise on the questions, relative to theirs")
+
+
 class Zoo(Section):
     """One fine-tuned classifier for each training task (Appendix A.7.1)."""
 
+    init: Literal["multitask", "mnet-maml", "mnet-fomaml"] = Field(
+        "multitask", description="initialisation that classifiers and generators start from"
+    )
     steps: Positive = Field(50, description="gradient steps on the support set")
     lr: Rate = Field(0.1, description="their learning rate")
 
@@ -94,8 +146,8 @@ class Hvae(Section):
     objective: Objective = Field(
         "task", description="weights: VAE on the zoo (the paper); task: the tasks' cross-entropy"
     )
-    latent: Positive = Field(16, description="latent size L")
-    hidden: Widths = Field((256, 256), description="decoder widths, latent side first; the VAE's encoder mirrors them")
+    latent: Positive = Field(32, description="latent size L")
+    hidden: Widths = Field((256, 128), description="decoder widths, latent side first; the VAE's encoder mirrors them")
     epochs: Positive = Field(30, description="passes over the training tasks (objective weights)")
     lr: Rate = Field(1e-3, description="Adam learning rate (objective weights)")
     batch: Positive = Field(48, description="tasks in a batch (objective weights)")
@@ -107,17 +159,18 @@ class Hvae(Section):
 class TaskLatents(Section):
     """How the generator is trained with objective task: one latent for each task, on the tasks' own cross-entropy."""
 
-    epochs: Positive = Field(30, description="passes over the training tasks")
+    epochs: Positive = Field(100, description="passes over the training tasks")
     lr: Rate = Field(2e-3, description="Adam learning rate of the decoder")
     z_lr: Rate = Field(0.03, description="Adam learning rate of the latents, each of which is seen once an epoch")
     batch: Positive = Field(48, description="tasks in a batch")
     grad_clip: Rate = Field(1.0, description="gradient norm limit")
     scale: Rate = Field(
-        0.02, description="s.d. of a fresh decoder's weights around the initialisation, for latents of s.d. 1"
+        0.05, description="s.d. of a fresh decoder's weights around the initialisation, for latents of s.d. 1"
     )
     z_init: Rate = Field(0.05, description="s.d. of the latents at the start; small, so that like tasks stay close")
     z_noise: Annotated[float, Field(ge=0)] = Field(0.5, description="s.d. of the noise on each task's latent")
     z_penalty: Annotated[float, Field(ge=0)] = Field(0.005, description="weight of the squared norm of the latents")
+    decay: Fraction = Field(0.5, description="last share of the training in which the learning rates fall to zero")
     adapt_lr: Rate = Field(4.0, description="rate of the adaptation in latent space that validates it")
 
 
@@ -136,14 +189,13 @@ class Ldm(Section):
     z_noise: Annotated[float, Field(ge=0)] = Field(
         0.0, description="s.d. of noise on the standardised latents it learns"
     )
-    whiten: bool = Field(True, description="whiten the question embeddings (the paper takes them as they are)")
-    e_noise: Annotated[float, Field(ge=0)] = Field(
-        0.15, description="s.d. of noise on the questions, relative to theirs"
+    unlabelled: bool = Field(
+        True, description="tasks whose question is hidden teach the unconditional prediction (else they are left out)"
     )
-    e_floor: Rate = Field(1e-3, description="least s.d. that whitening magnifies, relative to the largest")
-    epochs: Positive = Field(250, description="passes over the training tasks")
+    epochs: Positive = Field(120, description="passes over the training tasks")
     lr: Rate = Field(3e-3, description="Adam learning rate")
     batch: Positive = Field(128, description="latents in a batch")
+    decay: Fraction = Field(0.5, description="last share of the training in which the learning rate falls to zero")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.995, description="decay of the averaged weights used for sampling"
     )
@@ -151,11 +203,49 @@ class Ldm(Section):
     gamma: Gamma | None = Field(None, description="guidance scale of the run; none: chosen on the validation tasks")
 
 
+class Hyperclip(Section):
+    """HyperCLIP: from weights to CLIP embeddings, by contrast with the questions (Algorithm 1, Appendix A.7.2)."""
+
+    hidden: Positive = Field(256, description="width of its tanh layer")
+    epochs: Positive = Field(100, description="passes over the described training tasks")
+    lr: Rate = Field(3e-4, description="Adam learning rate")
+    batch: Positive = Field(128, description="tasks in a batch")
+    grad_clip: Rate = Field(10.0, description="gradient norm limit")
+    z_noise: Annotated[float, Field(ge=0)] = Field(
+        0.5, description="s.d. of noise on the latents whose weights it learns, relative to theirs"
+    )
+
+
+class Guidance(Section):
+    """HyperCLIP at inference: gradient descent in latent space (Eq. 4), in the score (Eq. 11), and as a judge."""
+
+    steps: Positive = Field(10, description="gradient steps in latent space (Algorithm 11)")
+    lr: Rate = Field(0.1, description="their learning rate, in standardised latents")
+    lam: Annotated[float, Field(ge=0)] = Field(0.01, description="weight of the distance from the start (lambda)")
+    eta: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="weight of HyperCLIP's gradient in the score (Eq. 11); none: chosen on the validation tasks"
+    )
+    candidates: Positive = Field(16, description="latents among which best-of-N chooses")
+    keep: Positive = Field(4, description="best latents of which best-of-N takes the mean")
+
+
+class Regression(Section):
+    """The control: a two-layer network from the question straight to the latent or to the weights."""
+
+    hidden: Positive = Field(512, description="hidden width")
+    epochs: Positive = Field(120, description="passes over the described training tasks")
+    lr: Rate = Field(2e-3, description="Adam learning rate")
+    batch: Positive = Field(128, description="tasks in a batch")
+    grad_clip: Rate = Field(1.0, description="gradient norm limit")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="decay of the averaged weights that are used")
+
+
 class Sampling(Section):
     """How latents are drawn from HyperLDM."""
 
     sampler: Literal["ddim", "ddpm"] = Field("ddim", description="ddim (eta 0) or ddpm (all T steps)")
     steps: Positive = Field(25, description="denoising steps of ddim")
+    latents: Positive = Field(8, description="latents drawn for a question, whose mean is decoded (the paper's: 1)")
 
 
 class Evaluation(Section):
@@ -180,19 +270,37 @@ class Config(Section):
     clip: Clip = Clip()
     base_network: BaseNetwork = BaseNetwork()
     baseline: Baseline = Baseline()
+    recipes: Recipes = Recipes()
+    hnet: Hnet = Hnet()
+    questions: Questions = Questions()
     zoo: Zoo = Zoo()
     hvae: Hvae = Hvae()
     task_latents: TaskLatents = TaskLatents()
     ldm: Ldm = Ldm()
+    hyperclip: Hyperclip = Hyperclip()
+    guidance: Guidance = Guidance()
+    regression: Regression = Regression()
     sampling: Sampling = Sampling()
     eval: Evaluation = Evaluation()
 
+    def recipe(self) -> Recipe:
+        """How the chosen baseline is trained: its own recipe, with what ``baseline`` wants otherwise."""
+        own = getattr(self.recipes, self.baseline.method.replace("-", "_"))
+        wanted = {name: value for name, value in self.baseline if name != "method" and value is not None}
+        return own.model_copy(update=wanted)
 
-# The sections that a run of each kind depends on by itself; its parents carry the rest.
+
+# The sections that a run of each kind depends on by itself; its parents carry the rest. A baseline also depends on its
+# own recipe, and on how it reads questions if it does (``engine.lineage.sections``).
 RUN_SECTIONS: dict[str, tuple[str, ...]] = {
-    "baseline": ("seed", "base_network", "baseline"),
+    "baseline": ("seed", "base_network"),
     "zoo": ("seed", "base_network", "zoo"),
     "hvae": ("seed", "base_network", "hvae", "task_latents"),
-    "ldm": ("seed", "ldm", "sampling"),
+    "ldm": ("seed", "questions", "ldm", "sampling"),
+    "hyperclip": ("seed", "questions", "hyperclip"),
+    "regression": ("seed", "questions", "regression"),
     "eval": ("seed", "sampling", "eval"),
+    "cell": ("seed", "questions", "base_network", "sampling", "guidance", "eval"),
+    "identify": ("eval",),
+    "novelty": ("seed", "sampling"),
 }

@@ -127,10 +127,12 @@ def _describe(error: dict[str, Any], origins: Mapping[str, str]) -> str:
 
 
 def nearest(dotted: str) -> str:
-    """``; did you mean ldm.hidden?`` for the nearest known key, by its full name or by its last part alone."""
+    """``; did you mean ldm.hidden?`` for the nearest known key or section, by its full name or its last part."""
     known = list(_leaf_types())
+    sections = get_close_matches(dotted, {key.rpartition(".")[0] for key in known} - {""}, n=1, cutoff=0.6)
     last = {key.rpartition(".")[2]: key for key in known}
     fits = get_close_matches(dotted, known, n=1, cutoff=0.75)
+    fits = fits or (sections if "." not in dotted else [])
     fits = fits or [last[name] for name in get_close_matches(dotted.rpartition(".")[2], last, n=1, cutoff=0.6)]
     fits = fits or get_close_matches(dotted, known, n=1, cutoff=0.0)
     return f"; did you mean {fits[0]}?"

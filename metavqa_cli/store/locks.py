@@ -30,13 +30,16 @@ class Owner:
 
 
 @contextmanager
-def hold(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file ``path`` for the body; ``BusyError`` names ``what``, the owner and the age if it is taken."""
+def hold(path: Path, what: str, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
+    """Hold the lock file ``path`` for the body, waiting up to ``patience`` seconds for it.
+
+    ``BusyError`` names ``what``, the owner and the age if it is still taken then.
+    """
     import socket
 
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path, timeout=PATIENCE_SECONDS, poll_interval=0.02)
+    lock = FileLock(path, timeout=patience, poll_interval=0.02 if patience < 1 else 0.5)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

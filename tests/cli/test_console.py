@@ -56,6 +56,30 @@ def test_csv_can_be_read_back(capsys: Capture) -> None:
     assert read[2] == ["two\nlines\tand a tab", "nan", "[]", ""]
 
 
+def test_markdown_is_a_table_of_github_with_numbers_to_the_right(capsys: Capture) -> None:
+    console.emit([{"a": "x|y", "n": 1.5, "more": None}, {"a": "<b> \\| *\n`", "n": None, "more": [1]}], "markdown")
+    assert capsys.readouterr().out.splitlines() == [
+        "| a | n | more |", "| --- | ---: | --- |", "| x\\|y | 1.5 | - |", "| \\<b> \\\\\\| \\*\\\\n\\` | - | [1] |",
+    ]  # fmt: skip
+
+
+def test_markdown_of_chosen_columns_of_a_record_and_of_nothing(capsys: Capture) -> None:
+    console.emit([{"a": 1, "b|c": 2}], "markdown", ["b|c", "absent"])
+    console.emit({"a": 1, "b": "x"}, "markdown")
+    console.emit([], "markdown", ["a", "b"])
+    assert capsys.readouterr().out.splitlines() == [
+        "| b\\|c | absent |", "| ---: | ---: |", "| 2 | - |",
+        "| key | value |", "| --- | --- |", "| a | 1 |", "| b | x |",
+        "| a | b |", "| --- | --- |",
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("terminal")
+def test_markdown_is_the_same_on_a_terminal_and_never_folded(capsys: Capture) -> None:
+    console.emit([{"a": "z" * 100}], "markdown")
+    assert capsys.readouterr().out == f"| a |\n| --- |\n| {'z' * 100} |\n"
+
+
 def test_auto_outside_a_terminal_is_tab_separated_and_never_cut(capsys: Capture) -> None:
     long = "x" * 500
     console.emit([{"a": long, "b": None}, {"a": "two\nlines\t", "b": True}])
@@ -94,7 +118,7 @@ def test_no_rows_are_no_error(capsys: Capture, form: console.Format) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text())
-@pytest.mark.parametrize("form", ["auto", "human", "csv"])
+@pytest.mark.parametrize("form", ["auto", "human", "csv", "markdown"])
 def test_nothing_printed_can_steer_a_terminal(capsys: Capture, form: console.Format, text: str) -> None:
     console.emit([{"a": text}], form)
     console.out(text)

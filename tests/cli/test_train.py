@@ -166,14 +166,14 @@ def test_a_truncated_checkpoint_is_named_with_the_way_out(stopped: Run, metavqa:
 def test_interrupting_the_zoo_is_exit_code_130_and_it_can_be_made(
     metavqa: Terminal, full: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from metavqa_cli.engine import pretrain
+    from metavqa_cli.engine import zoo
 
     def stop(*args: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
     command = ["train", "zoo", *OPTIONS, "--set", "zoo.steps=2"]
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain, "adapt_weights", stop)
+        patch.setattr(zoo, "adapt_weights", stop)
         done = metavqa(*command)
     run = interrupted(full, "zoo")
     assert (done.code, done.out) == (130, "") and done.err.endswith("interrupted\n")

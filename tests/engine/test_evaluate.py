@@ -22,7 +22,7 @@ from metavqa_cli.engine.evaluate import (
 )
 from metavqa_cli.engine.generators import Decoder
 from metavqa_cli.engine.lineage import load_model, parent_run
-from metavqa_cli.engine.pretrain import accuracies
+from metavqa_cli.engine.measure import accuracies
 from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.schema.events import ProgressMade, RunFinished
 from metavqa_cli.store.runs import Run
@@ -156,7 +156,7 @@ def test_sampled_accuracy_is_the_mean_over_the_samples(ldm: HyperLdm, test_arena
 
 def test_models_of_different_base_networks_are_each_measured_with_their_own(workspace: Workspace) -> None:
     other = session(workspace, base_network={"hidden": 4, "logit_scale": 7.0})
-    models = [miniature.run("ldm", "task", workspace), returned(made_ldm(other))]
+    models = [miniature.run("ldm", "task", workspace), returned(made_ldm(other, "task"))]
     together = rows_of(models, workspace)
     alone = [rows_of([model], workspace) for model in models]
     expected = [*alone[0][:3], *alone[1][1:3], *alone[0][3:], *alone[1][3:]]

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from metavqa_cli.engine import ensure
+from metavqa_cli.engine.baselines import train_baseline
 from metavqa_cli.engine.diffusion import HyperLdm, newest_ldm, train_ldm
 from metavqa_cli.engine.generators import train_generator
 from metavqa_cli.engine.lineage import load_model, parent_run, perform, started
-from metavqa_cli.engine.pretrain import build_zoo, train_baseline
 from metavqa_cli.engine.session import Session, choose_device, memory_explained
+from metavqa_cli.engine.zoo import build_zoo
 from metavqa_cli.schema.errors import (
     BusyError,
     DeviceError,
@@ -102,7 +103,7 @@ def test_a_finished_run_is_found_behind_an_unfinished_newer_one(workspace: Works
 MISSING: list[tuple[str, Callable[[Session], Any], str]] = [
     ("ask without anything", lambda here: ensure.newest_ldms(here), "`metavqa train ldm --with-parents`"),
     ("ldm", newest_ldm, "`metavqa train ldm --with-parents`"),
-    ("generator", lambda here: returned(ensure.ensure_generator(here, None, False)),
+    ("generator", lambda here: returned(ensure.ensure_generator(here, "task", None, False)),
      "`metavqa train hvae --objective task`"),
     ("init", lambda here: returned(ensure.ensure_init(here, None, False)),
      "`metavqa train baseline --method multitask`"),
@@ -140,18 +141,18 @@ def test_with_parents_makes_what_is_missing_and_nothing_else(
     objective: str, kinds: list[str], without_runs: Workspace
 ) -> None:
     here = session(without_runs, hvae={"objective": objective})
-    model = returned(ensure.made_ldm(here))
+    model = returned(ensure.made_ldm(here, ensure.usual_generator(here)))
     assert sorted(run.kind for run in runs.list_runs(without_runs)) == kinds
     assert model.state() == "finished" and model.manifest()["variant"] == objective
     assert {run.id for run in runs.list_runs(without_runs)} <= set(miniature.finished().run_ids())
-    assert returned(ensure.made_ldm(here)).id == model.id
+    assert returned(ensure.made_ldm(here, ensure.usual_generator(here))).id == model.id
     assert len(runs.list_runs(without_runs)) == len(kinds)
 
 
 def test_forcing_a_job_does_not_force_its_parents(workspace: Workspace) -> None:
     runs.remove(miniature.run("ldm", "task", workspace), force=True)
     before = set(workspace.run_ids())
-    made = returned(ensure.made_ldm(session(workspace, force=True)))
+    made = returned(ensure.made_ldm(session(workspace, force=True), "task"))
     assert set(workspace.run_ids()) - before == {made.id}
 
 
@@ -165,8 +166,8 @@ def test_a_parent_that_was_removed_is_named(workspace: Workspace) -> None:
 
 def test_a_run_of_another_kind_dataset_or_configuration_is_refused(workspace: Workspace) -> None:
     here, baseline = session(workspace), miniature.run("baseline", workspace=workspace)
-    with pytest.raises(UsageError, match=f"run {baseline.id} is of kind baseline, not hvae"):
-        returned(ensure.ensure_generator(here, baseline.id, False))
+    with pytest.raises(UsageError, match=rf"run {baseline.id} \(multitask\) is no generator"):
+        returned(ensure.ensure_generator(here, "task", baseline.id, False))
     with pytest.raises(UsageError, match=f"run {baseline.id} was made with another configuration"):
         returned(ensure.ensure_init(session(workspace, base_network={"hidden": 4}), baseline.id, False))
     manifest = workspace.dataset_dir("mini") / "dataset.json"
@@ -252,7 +253,7 @@ def test_a_run_that_another_process_finished_meanwhile_is_reused(
     run = unfinished(here)
 
     @contextmanager
-    def finished_by_another(self: Run) -> Iterator[None]:
+    def finished_by_another(self: Run, patience: float) -> Iterator[None]:
         self.finish({"by": "another"})
         yield
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from metavqa_cli.base_network.layout import WeightLayout
+from metavqa_cli.engine.baselines import WeightsTraining
 from metavqa_cli.engine.diffusion import LdmTraining
 from metavqa_cli.engine.generators import Decoder, HvaeTraining, TaskLatentTraining
 from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.loop import Plan, Progress, StopRequest, Trainable, batch_indices, stop_request, train
-from metavqa_cli.engine.pretrain import BaselineTraining
 from metavqa_cli.schema.errors import InterruptedJob, JobError
 from metavqa_cli.schema.events import CheckpointSaved, Event, RunStarted, StepLogged, ValidationMeasured
 from metavqa_cli.store import runs
@@ -45,7 +45,7 @@ def make(method: str) -> Trainable[Any]:
         return TaskLatentTraining(config, layout, model["baseline"].tensors["W"], *arenas)
     if method == "ldm":
         return LdmTraining(config, Decoder(model["hvae"]), *arenas)
-    return BaselineTraining(config, layout, *arenas)
+    return WeightsTraining(config, layout, *arenas)
 
 
 def new_run(folder: Path) -> Run:

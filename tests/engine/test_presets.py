@@ -5,12 +5,13 @@ from torch import nn
 
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.cli.options import resolve_config
+from metavqa_cli.engine.baselines import train_baseline
 from metavqa_cli.engine.diffusion import HyperLdm, schedule_of, train_ldm
 from metavqa_cli.engine.evaluate import evaluate
 from metavqa_cli.engine.generators import train_generator
 from metavqa_cli.engine.lineage import load_model
-from metavqa_cli.engine.pretrain import build_zoo, train_baseline
 from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.zoo import build_zoo
 from metavqa_cli.generator.hvae import HVAE, WeightScaler
 from metavqa_cli.guidance.hyperldm import Denoiser
 from metavqa_cli.schema.config import Config
@@ -35,22 +36,41 @@ def paper(*sets: str) -> Config:
 
 def test_the_numbers_of_the_paper() -> None:
     config = paper()
-    network, baseline, zoo, hvae, ldm = config.base_network, config.baseline, config.zoo, config.hvae, config.ldm
+    network, baseline, zoo, hvae, ldm = config.base_network, config.recipe(), config.zoo, config.hvae, config.ldm
     assert (network.hidden, network.logit_scale, network.init) == (256, 100, "paper")
-    assert (baseline.method, baseline.epochs, baseline.lr, baseline.batch, baseline.grad_clip) == (
-        "mnet-maml", 500, 3e-5, 32, 10
-    )  # fmt: skip
+    assert (config.baseline.method, baseline.epochs, baseline.lr) == ("mnet-maml", 500, 3e-5)
     assert (baseline.inner_lr, baseline.inner_steps) == (0.01, 10)
-    assert (zoo.steps, zoo.lr) == (50, 0.01)
+    assert (zoo.init, zoo.steps, zoo.lr) == ("mnet-maml", 50, 0.01)
     assert (hvae.objective, hvae.latent, hvae.hidden) == ("weights", 32, (256, 512))
     assert (hvae.epochs, hvae.lr, hvae.batch, hvae.grad_clip, hvae.kl_weight) == (2000, 1e-4, 32, 1000, 1)
     assert (ldm.hidden, ldm.time_dim, ldm.T, ldm.dropout) == ((8192, 16384, 8192), 150, 350, 0.2)
     assert (ldm.schedule, ldm.beta_start, ldm.beta_end) == ("linear", 1e-4, 0.06)
-    assert (ldm.epochs, ldm.lr, ldm.batch, ldm.z_noise, ldm.e_noise, ldm.whiten) == (1000, 2.5e-4, 128, 0, 0, False)
+    assert (ldm.epochs, ldm.lr, ldm.batch, ldm.z_noise, ldm.unlabelled) == (1000, 2.5e-4, 128, 0, False)
+    assert (config.questions.noise, config.questions.whiten, config.questions.descriptors) == (0, False, 1)
     assert config.sampling.sampler == "ddpm"
     assert (config.eval.few_shot_steps, config.eval.few_shot_lr, config.eval.few_shot_z_lr) == (50, 0.01, 0.1)
     dataset = config.dataset
     assert (dataset.min_pairs, dataset.support_fraction, dataset.train_fraction, dataset.seed) == (21, 0.7, 0.7, 2021)
+
+
+def test_table_3() -> None:
+    """Epochs, rate, inner rate; all in meta-batches of 32, gradients at most 10, up to 10 inner steps."""
+    lines = {
+        "multitask": (300, 1e-4, None), "mnet_maml": (500, 3e-5, 0.01), "mnet_fomaml": (500, 3e-5, 0.01),
+        "hnet_maml": (100, 3e-5, 0.1), "cond_multitask": (60, 1e-4, None), "film": (300, 1e-4, None),
+        "cond_hnet_maml": (200, 1e-5, 0.1),
+    }  # fmt: skip
+    for method, (epochs, lr, inner_lr) in lines.items():
+        recipe = getattr(paper().recipes, method)
+        assert (recipe.epochs, recipe.lr, recipe.batch, recipe.grad_clip) == (epochs, lr, 32, 10), method
+        assert inner_lr is None or (recipe.inner_lr, recipe.inner_steps) == (inner_lr, 10), method
+
+
+def test_hyperclip_and_the_hypernetworks_of_the_paper() -> None:
+    hyperclip, guidance, hnet = paper().hyperclip, paper().guidance, paper().hnet
+    assert (hyperclip.hidden, hyperclip.epochs, hyperclip.lr, hyperclip.batch) == (256, 600, 3e-4, 64)
+    assert (guidance.steps, guidance.lr, guidance.lam) == (10, 0.1, 0.01)
+    assert (hnet.latent, hnet.hidden, hnet.scale, hnet.adapt_steps) == (64, (256,), 1.0, 50)
 
 
 def test_hyperldm_has_the_shape_of_the_paper() -> None:

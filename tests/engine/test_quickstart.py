@@ -71,7 +71,7 @@ def test_the_commands_it_prints_can_be_typed(told: tuple[list[object], Story]) -
     commands = equivalent_commands(session(miniature.finished()), options)
     assert [shlex.split(command)[1:-4] for command in commands] == [
         ["dataset", "build"], ["train", "baseline", "--method", "multitask"], ["train", "zoo"],
-        ["train", "hvae", "--objective", "weights"], ["train", "ldm", "--on", "weights"],
+        ["train", "hvae", "--objective", "weights"], ["train", "ldm", "--on", "hvae"],
         ["train", "hvae", "--objective", "task"], ["train", "ldm", "--on", "task"], ["eval"],
     ]  # fmt: skip
     assert all(shlex.split(command)[-4:] == options for command in commands)

@@ -133,7 +133,7 @@ def test_a_mistake_inside_a_list_names_its_place() -> None:
 
 @pytest.mark.parametrize(
     ("values", "nearest"),
-    [({"ldm": {"hiden": 1}}, "ldm.hidden"), ({"gama": 1}, "ldm.gamma"), ({"lmd": {"T": 1}}, "ldm.T"),
+    [({"ldm": {"hiden": 1}}, "ldm.hidden"), ({"gama": 1}, "ldm.gamma"), ({"lmd": {"T": 1}}, "ldm"),
      ({"hvae": {"checkpoint_secs": 1}}, "runtime.checkpoint_seconds")],
 )  # fmt: skip
 def test_an_unknown_key_names_the_nearest_known_one(values: dict[str, Any], nearest: str) -> None:

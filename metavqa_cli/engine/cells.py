@@ -1,0 +1,218 @@
+"""The cells of the results table: one method with one seed, measured on every test task. Each is a run of its own.
+
+A cell keeps which examples were judged rightly, so that tables are made later from files, without torch.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metavqa_cli.base_network.adapter import answer_logits
+from metavqa_cli.engine.build import DatasetFolder, open_dataset
+from metavqa_cli.engine.ensure import Ensured, finished_run
+from metavqa_cli.engine.lineage import check_dataset, check_finished, perform, started
+from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.sources import Parents, Source, method_of, parents_of, source_of
+from metavqa_cli.engine.table import Judged, Score, Setting
+from metavqa_cli.methods.registry import Control, Method
+from metavqa_cli.schema.config import Sampling
+from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.schema.events import Event
+from metavqa_cli.store.runs import Run
+from metavqa_cli.store.tensors import load_tensors, save_tensors
+from metavqa_cli.tasks.arena import Arena, task_seed
+
+TASKS_AT_ONCE = 128  # bounds the memory; nothing that is measured depends on it
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """Which cell: the method, its seed, the share of questions it may read, γ, and what replaces the question."""
+
+    method: str
+    seed: int
+    descriptors: float = 1.0
+    gamma: float | None = None
+    control: Control | None = None
+
+    def session(self, session: Session) -> Session:
+        """The session of the job that measures this cell."""
+        config = session.config
+        values = {
+            "seed": self.seed,
+            "questions": config.questions.model_copy(update={"descriptors": self.descriptors}),
+        }
+        return replace(session, config=config.model_copy(update=values))
+
+
+class Bench:
+    """The tasks and the encoder, shared by the cells that one process measures."""
+
+    def __init__(self, session: Session) -> None:
+        self.root = session
+
+    @cached_property
+    def dataset(self) -> DatasetFolder:
+        return open_dataset(self.root.workspace, self.root.config.dataset.name)
+
+    @cached_property
+    def test(self) -> Arena:
+        return self.dataset.arena("test", self.root.device)
+
+    @cached_property
+    def validation(self) -> Arena:
+        return self.dataset.arena("validation", self.root.device)
+
+    def asked(self, control: Control | None, seed: int) -> Arena:
+        """The test tasks, with what the control puts in place of their questions."""
+        arena = self.test
+        if control is None:
+            return arena
+        if control == "shuffled":
+            return with_shuffled_questions(arena, seed)
+        train = [task.question for task in self.dataset.tasks.of("train")]
+        texts = replaced_questions(control, [task.question for task in arena.tasks], train, seed)
+        with torch.no_grad():
+            distinct = list(dict.fromkeys(texts))
+            rows = dict(zip(distinct, self.root.encoder.encode_text(distinct), strict=True))
+        return replace(arena, e=torch.stack([rows[text] for text in texts]).to(arena.e))
+
+    def judged(self) -> Judged:
+        """What all cells of the dataset have in common."""
+        tasks = self.dataset.tasks
+        test = tasks.of("test")
+        seen = {image for task in tasks.of("train") for image, _ in (*task.support, *task.query)}
+        shape = (len(test), max(len(task.query) for task in test))
+        mask, shared = np.zeros(shape, bool), np.zeros(shape, bool)
+        for row, task in enumerate(test):
+            mask[row, : len(task.query)] = True
+            shared[row, : len(task.query)] = [image in seen for image, _ in task.query]
+        return Judged(
+            tuple(task.question for task in test), tuple(task.family or "" for task in test),
+            tuple(task.novelty or "" for task in test), mask, shared,
+        )  # fmt: skip
+
+
+def with_shuffled_questions(arena: Arena, seed: int) -> Arena:
+    """Each task with another's question embedding: the next one's, in an order that depends on the questions alone."""
+    order = sorted(range(len(arena)), key=lambda i: task_seed(seed, f"shuffled/{arena.tasks[i].question}"))
+    e = torch.empty_like(arena.e)
+    e[order] = arena.e[order[1:] + order[:1]]
+    return replace(arena, e=e)
+
+
+def replaced_questions(control: Control, questions: list[str], known: list[str], seed: int) -> list[str]:
+    """An empty text, random words of the known questions (as many as the question has), or another known question."""
+    words = sorted({word for question in known for word in question.split()})
+
+    def other(question: str) -> str:
+        draw = np.random.default_rng(task_seed(seed, f"{control}/{question}"))
+        if control == "random-words":
+            return " ".join(draw.choice(words, len(question.split())))
+        return str(draw.choice(sorted(set(known) - {question})))
+
+    return ["" if control == "empty" else other(question) for question in questions]
+
+
+def measured_cell(session: Session, spec: CellSpec, bench: Bench) -> Ensured:
+    """The finished run of the cell, with everything that it is made from."""
+    method = method_of(spec.method)
+    doing = spec.session(session)
+    parents = yield from parents_of(doing, spec.method)
+    work = partial(_measure, doing, spec, method, parents, bench)
+    extra = {"variant": spec.method, "cell": asdict(spec)}
+    return (yield from finished_run(doing, perform(doing, "cell", parents, extra, work)))
+
+
+def _measure(
+    session: Session, spec: CellSpec, method: Method, parents: Parents, bench: Bench, run: Run
+) -> Iterator[Event | dict[str, Any]]:
+    yield started(run, 0)
+    source = source_of(session, spec.method, parents, spec.gamma, bench.validation)
+    asked = bench.asked(spec.control, spec.seed)
+    correct: dict[str, Tensor] = {}
+    if method.zero_shot and source.zero_shot is not None:
+        samples = session.config.eval.samples if source.sampled else 1
+        drawn = [_correct(source, asked, lambda part, n=n: source.zero_shot(part, n)) for n in range(samples)]
+        correct["zero-shot"] = torch.stack(drawn).mean(0)
+    if method.few_shot and spec.control is None and spec.gamma is None:
+        correct["few-shot"] = (
+            _majority(asked) if spec.method == "support-majority" else _correct(source, asked, source.few_shot)
+        )
+    gamma = source.gamma if source.sampled and "ldm" in spec.method else None
+    sampler = sampler_text(session.config.sampling) if gamma is not None else None
+    save_tensors(run.model_path, {name: value.cpu() for name, value in correct.items()}, {"kind": "cell"})
+    mask = asked.query.example_mask
+    means = {name: 100 * float((value.sum(1) / mask.sum(1)).mean()) for name, value in correct.items()}
+    yield {"method": spec.method, "seed": spec.seed, "gamma": gamma, "sampler": sampler, "means": means,
+           "descriptors": spec.descriptors, "control": spec.control, "layout": source.layout.fingerprint,
+           **dict(source.notes)}  # fmt: skip
+
+
+@torch.no_grad()
+def _correct(source: Source, arena: Arena, weights_of: Any) -> Tensor:
+    """Which query examples [task, example] the weights judge rightly, as 0 or 1."""
+    query, rows = arena.query, torch.arange(len(arena), device=arena.e.device)
+    found = torch.zeros(query.labels.shape, device=rows.device)
+    for chunk in rows.split(TASKS_AT_ONCE):
+        part = arena.select(chunk)
+        weights = weights_of(part)
+        right = answer_logits(source.layout, weights, part.query, source.logit_scale).argmax(-1) == part.query.labels
+        found[chunk, : right.shape[1]] = (right & part.query.example_mask).float()
+    return found
+
+
+def _majority(arena: Arena) -> Tensor:
+    """Which query examples the most frequent answer of the support set is right for."""
+    answers = arena.support.answer_mask.shape[1]
+    counts = torch.zeros(len(arena), answers, device=arena.e.device)
+    counts.scatter_add_(1, arena.support.labels, arena.support.example_mask.float())
+    return ((arena.query.labels == counts.argmax(1, keepdim=True)) & arena.query.example_mask).float()
+
+
+def sampler_text(sampling: Sampling) -> str:
+    """ "ddim, 25 steps": what must stand beside every result of diffusion."""
+    return "ddpm, all steps" if sampling.sampler == "ddpm" else f"ddim, {sampling.steps} steps"
+
+
+def scores_of(run: Run, spec: CellSpec) -> list[Score]:
+    """What the finished cell measured."""
+    method, result = method_of(spec.method), run.result() or {}
+    tensors, _ = load_tensors(run.model_path, remedy=f"measure it again: `metavqa runs rm {run.id}`")
+    validated = method.gammas is not None and spec.gamma is None
+    return [
+        Score(
+            spec.method, method.label, "control" if spec.control else cast(Setting, name),
+            spec.descriptors if method.conditional else 1.0, result["gamma"], validated, spec.seed,
+            result["sampler"], correct.numpy(), spec.control,
+        )
+        for name, correct in tensors.items()
+    ]  # fmt: skip
+
+
+def spec_of(run: Run) -> CellSpec:
+    """Which cell a run of kind ``cell`` is. ``UsageError`` for other kinds."""
+    if run.kind != "cell":
+        raise UsageError(f"run {run.id} is of kind {run.kind}, not a cell of the table (`metavqa eval cell`)")
+    check_finished(run)
+    return CellSpec(**run.manifest()["cell"])
+
+
+def joined_cells(cells: Sequence[Run], dataset: DatasetFolder) -> list[Score]:
+    """The scores of finished cells. ``UsageError`` when they are of different datasets, or base networks."""
+    scores: list[Score] = []
+    layouts: dict[str, str] = {}
+    for run in cells:
+        check_dataset(run, dataset)
+        spec = spec_of(run)
+        layouts.setdefault(str((run.result() or {})["layout"]), run.id)
+        scores += scores_of(run, spec)
+    if len(layouts) > 1:
+        raise UsageError(f"the cells {' and '.join(layouts.values())} are of different base networks; "
+                         "a table compares methods on one")  # fmt: skip
+    return scores

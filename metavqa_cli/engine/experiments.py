@@ -1,0 +1,80 @@
+"""`metavqa eval table | sweep | controls`: which cells they are made of, and their rows."""
+
+from collections.abc import Generator, Sequence
+
+from metavqa_cli.engine.cells import Bench, CellSpec, measured_cell, scores_of
+from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.sources import method_of
+from metavqa_cli.engine.table import Row, Score, rows
+from metavqa_cli.methods.registry import CONTROLS, METHODS, QUESTION_CONTROLS, Control
+from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.schema.events import Event, ProgressMade
+
+REFERENCE_CELLS = ("multitask", "mnet-maml", "task", "task-ldm-w")  # what differences and ceilings are measured by
+CONTROLLED = ("task-ldm", "hvae-ldm")  # methods whose use of the text is examined when none is named
+
+
+def table_specs(methods: Sequence[str], seeds: Sequence[int], descriptors: Sequence[float]) -> list[CellSpec]:
+    """The cells of Tables 1 and 4, seed by seed. Methods that read no questions have no cells with hidden ones."""
+    keys = list(methods) or [method.key for method in METHODS]
+    return [
+        CellSpec(key, seed, share, gamma)
+        for seed in seeds
+        for share in sorted(descriptors, reverse=True)
+        for key in keys
+        for gamma in method_of(key).gammas or (None,)
+        if share == max(descriptors) or method_of(key).conditional
+    ]
+
+
+def sweep_specs(
+    methods: Sequence[str], seeds: Sequence[int], descriptors: Sequence[float], gammas: Sequence[float]
+) -> list[CellSpec]:
+    """Figure 5: the methods at every γ and at the validated one, and what they are compared with."""
+    for key in methods:
+        if method_of(key).gammas is None:
+            able = ", ".join(method.key for method in METHODS if method.gammas)
+            raise UsageError(f"{key} has no guidance scale to sweep; choose from {able}")
+    return [
+        *table_specs(REFERENCE_CELLS[:1] + REFERENCE_CELLS[2:], seeds, [1.0]),
+        *table_specs(["cond-multitask"], seeds, descriptors),
+        *(
+            CellSpec(key, seed, share, gamma)
+            for seed in seeds
+            for share in sorted(descriptors, reverse=True)
+            for key in methods
+            for gamma in (*gammas, None)
+        ),
+    ]
+
+
+def control_specs(methods: Sequence[str], seeds: Sequence[int], descriptors: Sequence[float]) -> list[CellSpec]:
+    """Each method with its own questions and with others in their place, and the methods that need no model."""
+    found = table_specs(["multitask", "task"], seeds, [1.0])
+    replaced: tuple[Control | None, ...] = (None, *QUESTION_CONTROLS)
+    for key in methods or CONTROLLED:
+        if not method_of(key).conditional or not method_of(key).zero_shot:
+            raise UsageError(f"{key} reads no question, so there is nothing to put in its place")
+        found += [
+            CellSpec(key, seed, share, None, control)
+            for seed in seeds
+            for share in sorted(descriptors, reverse=True)
+            for control in replaced
+        ]
+    keys = ["regression", *(method.key for method in CONTROLS)]
+    return list(dict.fromkeys([*found, *table_specs(keys, seeds, descriptors)]))
+
+
+def shard(specs: Sequence[CellSpec], part: int, parts: int) -> list[CellSpec]:
+    """The cells of shard ``part`` of ``parts`` (from 1): every ``parts``-th."""
+    return list(specs)[part - 1 :: parts]
+
+
+def measured(session: Session, specs: Sequence[CellSpec]) -> Generator[Event, None, list[Row]]:
+    """The rows of the cells, each of which is measured where it is missing, and trained for where that is missing."""
+    bench, scores = Bench(session), list[Score]()
+    for done, spec in enumerate(specs):
+        run = yield from measured_cell(session, spec, bench)
+        scores += scores_of(run, spec)
+        yield ProgressMade("measuring cells", done + 1, len(specs), "cells")
+    return rows(scores, bench.judged(), session.config.eval.bootstrap)

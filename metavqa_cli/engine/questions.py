@@ -1,0 +1,53 @@
+"""Which training questions conditional parts may read, and how they see them."""
+
+import torch
+from torch import Tensor
+
+from metavqa_cli.engine.loop import batch_indices
+from metavqa_cli.guidance.hyperldm import QuestionWhitener
+from metavqa_cli.schema.config import Questions
+from metavqa_cli.tasks.arena import Arena, task_seed
+
+
+def described_tasks(arena: Arena, share: float) -> Tensor:
+    """Rows [known] of the tasks whose question is known, in order: a fixed random part, and a smaller share's subset.
+
+    It depends on the questions alone, so that every method, seed and machine hides the same ones. At least one is kept.
+    """
+    drawn = sorted(range(len(arena)), key=lambda row: task_seed(0, f"described/{arena.tasks[row].question}"))
+    kept = drawn[: max(1, round(share * len(arena)))]
+    return torch.tensor(sorted(kept), device=arena.e.device)
+
+
+def whitener_of(e: Tensor, settings: Questions) -> QuestionWhitener:
+    """Fitted to the known training questions e [known, E]; without ``questions.whiten`` it changes nothing."""
+    if settings.whiten:
+        return QuestionWhitener.fit(e, settings.floor)
+    return QuestionWhitener(torch.zeros_like(e[0]), torch.eye(e.shape[1], dtype=e.dtype, device=e.device))
+
+
+class KnownQuestions:
+    """The described training tasks (``rows`` [known]) and their questions ``e`` [known, E], whitened.
+
+    The embeddings of the other tasks are never read.
+    """
+
+    def __init__(self, arena: Arena, settings: Questions) -> None:
+        self.rows = described_tasks(arena, settings.descriptors)
+        self.whitener = whitener_of(arena.e[self.rows], settings)
+        self.e = self.whitener(arena.e[self.rows])
+        self.noise = settings.noise
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, size: int, step: int, seed: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Which of the known ones [batch] are in the batch of ``step``, and their questions with noise [batch, E]."""
+        chosen = batch_indices(len(self), size, step, seed).to(self.rows.device)
+        return chosen, self.noisy(self.e[chosen], generator)
+
+    def noisy(self, e: Tensor, generator: torch.Generator) -> Tensor:
+        """Questions with noise whose length is ``questions.noise`` times theirs on average."""
+        if not self.noise:
+            return e
+        return e + self.noise * e.shape[1] ** -0.5 * torch.randn(e.shape, generator=generator).to(e)

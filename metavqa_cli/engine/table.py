@@ -1,0 +1,271 @@
+"""The results table: the scores of methods and seeds on one dataset, as rows of numbers and in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from metavqa_cli.engine.statistics import closed, difference, estimate, spread
+from metavqa_cli.methods.registry import Control
+
+Setting = Literal["zero-shot", "few-shot", "control"]
+Row = dict[str, Any]
+
+REFERENCE = ("multitask", "zero-shot", None)  # method, setting and control of what all others are compared with
+NOVELTIES = ("wording", "combination", "family")
+IN_PLACE = {"shuffled": ", shuffled questions", "empty": ", empty question", "random-words": ", random words"}
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What one method trained with one seed got right.
+
+    ``label`` names the method alone: γ, the share of ``descriptors`` (0 to 1; 1 for methods without conditioning) and
+    the ``control`` stand in fields of their own. ``validated``: γ was chosen on validation tasks, so it may differ from
+    seed to seed. ``correct`` is the share of samples, 0 to 1, that judged the example rightly.
+    """
+
+    method: str
+    label: str
+    setting: Setting
+    descriptors: float
+    gamma: float | None
+    validated: bool
+    seed: int
+    sampler: str | None
+    correct: Float[np.ndarray, "task example"]
+    control: Control | None = None
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What scores of the same method in different seeds have in common."""
+        gamma = None if self.validated else self.gamma
+        return (self.method, self.label, self.setting, self.descriptors, gamma, self.validated, self.sampler,
+                self.control)  # fmt: skip
+
+    @property
+    def role(self) -> tuple[str, str, str | None]:
+        return self.method, self.setting, self.control
+
+    @property
+    def twin(self) -> tuple[Any, ...]:
+        """What a control has in common with the method's own score."""
+        return (self.method, self.descriptors, None if self.validated else self.gamma, self.validated, self.sampler)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The examples that all scores of one dataset are about; "" where family or novelty of a task are unknown.
+
+    ``mask``: the example is real, not padding (every task has one); ``shared``: training tasks have its image too.
+    """
+
+    questions: tuple[str, ...]
+    families: tuple[str, ...]
+    novelties: tuple[str, ...]
+    mask: Bool[np.ndarray, "task example"]
+    shared: Bool[np.ndarray, "task example"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """The scores of one row, in the order of their seeds."""
+
+    scores: tuple[Score, ...]
+    judged: Judged
+
+    @property
+    def first(self) -> Score:
+        return self.scores[0]
+
+    @cached_property
+    def accuracies(self) -> np.ndarray:
+        """[seed, task]"""
+        return self._over(self.judged.mask)
+
+    @property
+    def mean(self) -> float:
+        return 100 * float(self.accuracies.mean())
+
+    def pooled(self) -> float:
+        """Over images, of whichever task."""
+        return 100 * float(np.mean([score.correct[self.judged.mask].mean(dtype=np.float64) for score in self.scores]))
+
+    def unshared(self) -> float | None:
+        """Over the tasks that have such examples, without the images that training tasks have too."""
+        mask = self.judged.mask & ~self.judged.shared
+        some_shared = bool((self.judged.mask & self.judged.shared).any())
+        return 100 * float(self._over(mask).mean()) if some_shared and mask.any() else None
+
+    def by(self, kinds: Sequence[str]) -> dict[str, float]:
+        """Mean for each kind of task, sorted; tasks of unknown kind in none."""
+        of = np.array(kinds)
+        return {kind: 100 * float(self.accuracies[:, of == kind].mean()) for kind in sorted({*kinds} - {""})}
+
+    def _over(self, mask: np.ndarray) -> np.ndarray:
+        """Accuracies [seed, task] over the examples in ``mask``, of the tasks that have any."""
+        counts = mask.sum(1)
+        right = np.stack([np.where(mask, score.correct, 0).sum(1, dtype=np.float64) for score in self.scores])
+        return right[:, counts > 0] / counts[counts > 0]
+
+
+def rows(scores: Sequence[Score], judged: Judged, resamples: int) -> list[Row]:
+    """One row with stable keys for each method, setting, γ and so on, over its seeds; in order of first appearance.
+
+    In per cent: ``mean`` over tasks and seeds; ``sd`` over seeds; ``ci_low``, ``ci_high``: 95 % interval over tasks of
+    the accuracies averaged over seeds; ``diff``, ``diff_low``, ``diff_high``: paired difference to Uncond. Multitask,
+    zero-shot, over the tasks and common seeds; ``drop``…: for a control, by how much it is below the method's own
+    score, paired in the same way; means over the tasks that are new in ``wording``, ``combination`` or ``family``, and
+    by question family (``families``); ``pooled`` over images; ``unshared`` without the images that training tasks have.
+    ``closed`` is a fraction: of the distance from Uncond. Multitask to the highest few-shot mean. None: not known.
+
+    ``ValueError`` for scores of another shape than ``judged``, a task without examples, or the same seed twice.
+    """
+    groups = _grouped(scores, judged)
+    reference = next((group for group in groups if group.first.role == REFERENCE), None)
+    ceiling = max((group.mean for group in groups if group.first.setting == "few-shot"), default=None)
+    own = {group.first.twin: group for group in reversed(groups) if group.first.setting == "zero-shot"}
+    return [_row(group, reference, ceiling, own.get(group.first.twin), resamples) for group in groups]
+
+
+def _grouped(scores: Sequence[Score], judged: Judged) -> list[_Group]:
+    if not judged.mask.any(1).all():
+        raise ValueError(f"task {judged.questions[int(judged.mask.any(1).argmin())]!r} has no examples")
+    found: dict[tuple[Any, ...], dict[int, Score]] = {}
+    for score in scores:
+        if score.correct.shape != judged.mask.shape:
+            raise ValueError(f"{score.label}, seed {score.seed}: {score.correct.shape} scores instead of the "
+                             f"{judged.mask.shape} (task, example) that were judged")  # fmt: skip
+        if score.seed in found.setdefault(score.kind, {}):
+            raise ValueError(f"{score.label} ({score.setting}) is given twice for seed {score.seed}")
+        found[score.kind][score.seed] = score
+    return [_Group(tuple(seeds[seed] for seed in sorted(seeds)), judged) for seeds in found.values()]
+
+
+def _row(group: _Group, reference: _Group | None, ceiling: float | None, own: _Group | None, resamples: int) -> Row:
+    score, whole, of = group.first, estimate(group.accuracies.mean(0), resamples), group.by(group.judged.novelties)
+    gammas = [score.gamma for score in group.scores]
+    diff, diff_low, diff_high = _difference(group, reference, resamples)
+    drop, drop_low, drop_high = _difference(own, group if score.setting == "control" else None, resamples)
+    return _rounded({
+        "method": score.method, "label": score.label, "setting": score.setting, "control": score.control,
+        "descriptors": score.descriptors, "gamma": gammas[0] if len({*gammas}) == 1 else None,
+        "validated": score.validated, "gammas": None if {*gammas} == {None} else gammas, "sampler": score.sampler,
+        "seeds": [score.seed for score in group.scores], "tasks": whole.n,
+        "mean": whole.mean, "sd": spread(group.accuracies), "ci_low": whole.low, "ci_high": whole.high,
+        "diff": diff, "diff_low": diff_low, "diff_high": diff_high,
+        "closed": None if reference is None or ceiling is None else closed(group.mean, reference.mean, ceiling),
+        "drop": drop, "drop_low": drop_low, "drop_high": drop_high,
+        **{kind: of.get(kind) for kind in NOVELTIES}, "pooled": group.pooled(), "unshared": group.unshared(),
+        "families": group.by(group.judged.families),
+    })  # fmt: skip
+
+
+def _difference(
+    group: _Group | None, other: _Group | None, resamples: int
+) -> tuple[float | None, float | None, float | None]:
+    """``group`` minus ``other``, paired, over the seeds that both have, with its interval; thrice None without any."""
+    common = {score.seed for score in group.scores} & {score.seed for score in other.scores} if group and other else ()
+    if group is None or other is None or not common:
+        return None, None, None
+    a, b = ([score.seed in common for score in each.scores] for each in (group, other))
+    found = difference(group.accuracies[a], other.accuracies[b], resamples)
+    return found.mean, found.low, found.high
+
+
+def _rounded(value: Any) -> Any:
+    """``value`` with its numbers at 3 decimals; there is no −0."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return round(value, 3) + 0.0 if isinstance(value, float) else value
+
+
+def name(row: Row) -> str:
+    """The row's method for people: with its γ, and what stood in place of the question."""
+    own = "" if row["gamma"] is None else f" ({row['gamma']:g})"
+    gamma = f", γ validated{own}" if row["validated"] else own and f", γ = {row['gamma']:g}"
+    return f"{row['label']}{gamma}{IN_PLACE.get(row['control'], '')}"
+
+
+def pivot(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
+    """For each setting a table for people, with three columns for each share of descriptors; see ``caption``.
+
+    "zero-shot" is Table 1 of the paper, "few-shot" its Table 4. The columns are "50 %": mean ± s.d. over seeds,
+    "diff 50 %": interval of the difference, "closed 50 %": part of the distance to the few-shot ceiling.
+    """
+    tables: dict[str, dict[str, dict[str, str]]] = {}
+    for row in rows:
+        same = tables.setdefault(row["setting"], {})
+        same.setdefault(name(row), {"method": name(row)}).update(_cells(row))
+    shares = {setting: sorted({row["descriptors"] for row in rows if row["setting"] == setting}) for setting in tables}
+    return {setting: [_line(line, shares[setting]) for line in lines.values()] for setting, lines in tables.items()}
+
+
+def _line(cells: dict[str, str], shares: Sequence[float]) -> dict[str, str]:
+    columns = ["method", *(column for share in shares for column in _columns(share))]
+    return {column: cells.get(column, "") for column in columns}
+
+
+def _columns(share: float) -> tuple[str, str, str]:
+    return f"{100 * share:g} %", f"diff {100 * share:g} %", f"closed {100 * share:g} %"
+
+
+def _cells(row: Row) -> dict[str, str]:
+    mean = f"{row['mean']:.2f}" + ("" if row["sd"] is None else f" ± {row['sd']:.2f}")
+    reference = (row["method"], row["setting"], row["control"]) == REFERENCE
+    diff = "" if row["diff"] is None or reference else f"[{row['diff_low']:+.1f}, {row['diff_high']:+.1f}]"
+    part = "" if row["closed"] is None or reference else f"{100 * row['closed']:.0f} %"
+    return dict(zip(_columns(row["descriptors"]), (mean, diff, part), strict=True))
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """What the numbers in ``pivot`` mean, and over how many tasks and seeds they are; "" without rows."""
+    if not rows:
+        return ""
+    reference = next((row for row in rows if (row["method"], row["setting"], row["control"]) == REFERENCE), None)
+    best = max((row for row in rows if row["setting"] == "few-shot"), key=lambda row: row["mean"], default=None)
+    words = [f"accuracy in per cent, mean over {rows[0]['tasks']} tasks ± s.d. over {_seeds(rows)}"]
+    if reference:
+        words.append(f"diff: 95 % interval over tasks of the paired difference to {reference['label']} (zero-shot)")
+    if reference and best:
+        words.append(f"closed: part of the distance from there to the few-shot ceiling "
+                     f"({best['mean']:.2f}, {name(best)})")  # fmt: skip
+    return "; ".join([*words, *dict.fromkeys(row["sampler"] for row in rows if row["sampler"])])
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    """ "5 seeds", and which methods have others."""
+    counts = [len(row["seeds"]) for row in rows]
+    usual = max(counts, key=counts.count)
+    fewer = ", ".join(f"{name(row)}: {count}" for row, count in zip(rows, counts, strict=True) if count != usual)
+    return f"{usual} seed{'s' * (usual != 1)}{f' ({fewer})' if fewer else ''}"
+
+
+def breakdown(rows: Sequence[Row]) -> list[Row]:
+    """The mean accuracy of each row by what is new in the task and by question family, for people."""
+    families = list(dict.fromkeys(family for row in rows for family in row["families"]))
+    return [
+        {"method": name(row), "setting": row["setting"], "descriptors": _columns(row["descriptors"])[0],
+         **{key: row[key] for key in ("mean", *NOVELTIES, "pooled", "unshared")},
+         **{f"family {family}": row["families"].get(family) for family in families}}
+        for row in rows
+    ]  # fmt: skip
+
+
+def verdicts(rows: Sequence[Row]) -> list[str]:
+    """For each method that was also measured with shuffled questions: whether it uses the text, in one sentence."""
+    return [_verdict(row) for row in rows if row["control"] == "shuffled" and row["drop"] is not None]
+
+
+def _verdict(row: Row) -> str:
+    who = name({**row, "control": None})
+    who += "" if row["descriptors"] == 1 else f" ({_columns(row['descriptors'])[0]} of the descriptors)"
+    if row["tasks"] < 2:
+        return f"Whether {who} uses the text cannot be told from one task."
+    found = (f"with shuffled questions its accuracy {'falls' if row['drop'] >= 0 else 'rises'} by "
+             f"{abs(row['drop']):.2f} points (95 % interval of the fall, paired over {row['tasks']} tasks: "
+             f"{row['drop_low']:+.2f} to {row['drop_high']:+.2f})")  # fmt: skip
+    return f"{who} {'uses' if row['drop_low'] > 0 else 'does not use'} the text: {found}."

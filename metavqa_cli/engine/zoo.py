@@ -1,0 +1,89 @@
+"""`metavqa train zoo`: one classifier for each training task, fine-tuned from an initialisation (Appendix A.7.1)."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+
+from metavqa_cli.engine.build import open_dataset
+from metavqa_cli.engine.lineage import find_parent, load_model, perform, save_model, started
+from metavqa_cli.engine.measure import layout_of, mean_accuracy
+from metavqa_cli.engine.session import Session
+from metavqa_cli.methods.few_shot import adapt_weights
+from metavqa_cli.schema.errors import JobError, MissingError, UsageError
+from metavqa_cli.schema.events import Event, Narrated, ProgressMade
+from metavqa_cli.store.runs import Run
+
+INITIALISATIONS = ("multitask", "mnet-maml", "mnet-fomaml")  # baselines that are nothing but a W
+
+
+def newest_init(session: Session, chosen: str | None = None) -> Run:
+    """The chosen, or the newest fitting, initialisation. ``MissingError`` says how to train one."""
+    method, network = session.config.zoo.init, session.config.base_network.model_dump(mode="json")
+
+    def match(run: Run) -> bool:
+        config = run.config()
+        same = config["base_network"] == network
+        return same if chosen else same and run.manifest().get("variant") == method
+
+    hint = f"train one with `metavqa train baseline --method {method}`, or add --with-parents"
+    run = find_parent(session, "baseline", chosen, match, hint)
+    if run is not None and run.manifest().get("variant") not in INITIALISATIONS:
+        raise UsageError(f"run {run.id} ({run.manifest().get('variant')}) is no initialisation; {hint}")
+    if run is None:
+        raise MissingError(
+            f"there is no finished {method} initialisation for dataset {session.config.dataset.name!r}; {hint}"
+        )
+    return run
+
+
+def build_zoo(session: Session, init: Run) -> Iterator[Event]:
+    """Fine-tune the initialisation on every training (and validation) task; ends with ``RunFinished``."""
+    yield from perform(session, "zoo", {"init": init}, {}, partial(_build_zoo, session, init))
+
+
+ZOO_BATCH = 128  # tasks adapted at once; more only cost memory
+
+
+def _build_zoo(session: Session, init: Run, run: Run) -> Iterator[Event | dict[str, Any]]:
+    config, layout = session.config, layout_of(session)
+    dataset = open_dataset(session.workspace, config.dataset.name)
+    base = load_model(init, session.device).tensors["W"]
+    yield started(run, 0)
+    tensors, result = {"base": base}, {}
+    for split in ("train", "validation"):
+        arena = dataset.arena(split, session.device)
+        support, query = arena.random_support(config.seed)
+        rows = []
+        for start in range(0, len(arena), ZOO_BATCH):
+            chosen = torch.arange(start, min(start + ZOO_BATCH, len(arena)), device=session.device)
+            batch = support.select(chosen)
+            rows.append(
+                adapt_weights(layout, base, batch, config.zoo.steps, config.zoo.lr, config.base_network.logit_scale)
+            )
+            yield ProgressMade(f"fine-tuning {split} tasks", start + len(chosen), len(arena), "tasks")
+        weights = torch.cat(rows)
+        if not torch.isfinite(weights).all():
+            raise JobError("fine-tuning diverged (weights are not finite); lower zoo.lr")
+        tensors[split] = weights
+        accuracy = partial(mean_accuracy, layout, batch=query, logit_scale=config.base_network.logit_scale)
+        result[split] = {"before": accuracy(base[None]), "after": accuracy(weights)}
+    save_model(run, session, tensors, {"layout": layout.to_dict()})
+    yield Narrated("fine-tuned classifiers on their own held-out pairs: "
+                   f"{result['train']['before']:.1f} % before, {result['train']['after']:.1f} % after")  # fmt: skip
+    yield result
+
+
+def newest_zoo(session: Session, init: Run) -> Run:
+    """The zoo made from ``init`` with the configured steps and rate. ``MissingError`` says how to build one."""
+    wanted = session.config.zoo.model_dump(mode="json")
+
+    def match(run: Run) -> bool:
+        return run.manifest()["parents"].get("init") == init.id and run.config()["zoo"] == wanted
+
+    hint = "build one with `metavqa train zoo`, or add --with-parents"
+    run = find_parent(session, "zoo", None, match, hint)
+    if run is None:
+        raise MissingError(f"there is no zoo of classifiers fine-tuned from {init.id}; {hint}")
+    return run
