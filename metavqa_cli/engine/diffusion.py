@@ -14,6 +14,7 @@ from metavqa_cli.engine.loop import batch_indices, train
 from metavqa_cli.engine.measure import mean_accuracy, training_plan
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
+from metavqa_cli.guidance.anchor import QuestionAnchor
 from metavqa_cli.guidance.cfg import LogLikelihood
 from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler, QuestionWhitener, diffusion_loss
 from metavqa_cli.guidance.schedule import Schedule, linear_schedule, scaled_linear_schedule
@@ -24,8 +25,9 @@ from metavqa_cli.schema.events import Event, Narrated
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.arena import Arena, task_seed
 
-GAMMA_GRID = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
-GAMMA_SAMPLES = 4  # draws for each validation task and gamma when gamma is chosen
+GAMMA_GRID = (0.5, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
+TRUST_GRID = (0.0, 0.5, 1.0)
+GAMMA_SAMPLES = 2  # draws for each validation task and gamma when gamma is chosen
 
 
 def schedule_of(settings: Ldm) -> Schedule:
@@ -63,7 +65,10 @@ class LdmTraining:
         used = decoder.latents if settings.unlabelled else decoder.latents[known]
         self.scaler = LatentScaler.fit(used)
         z = self.scaler.standardise(decoder.latents)
-        self.z, self.unlabelled = z[known], z[~known] if settings.unlabelled else z[:0]
+        self.whole, self.unlabelled = z[known], z[~known] if settings.unlabelled else z[:0]
+        self.anchor, self.rest = QuestionAnchor.none(train.e.shape[1], decoder.latent, z.device), self.whole
+        if settings.anchor:
+            self.anchor, self.rest = QuestionAnchor.fit(self.questions.e, self.whole)
         self.schedule = schedule_of(settings)
         self.whitener = self.questions.whitener
         generator = torch.Generator().manual_seed(config.seed)
@@ -74,26 +79,34 @@ class LdmTraining:
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         settings, seed = self.config.ldm, self.config.seed
         chosen, e = self.questions.batch(settings.batch, step, seed, generator)
-        z = self.z[chosen]
+        rest, whole = self.rest[chosen], self.whole[chosen]
         if len(self.unlabelled):
-            others = batch_indices(len(self.unlabelled), settings.batch, step, seed).to(z.device)
-            z, e = torch.cat([z, self.unlabelled[others]]), torch.cat([e, e.new_zeros(len(others), e.shape[1])])
+            others = batch_indices(len(self.unlabelled), settings.batch, step, seed).to(e.device)
+            rest, whole = (torch.cat([known, self.unlabelled[others]]) for known in (rest, whole))
+            e = torch.cat([e, e.new_zeros(len(others), e.shape[1])])
         if settings.z_noise:
-            z = z + settings.z_noise * torch.randn(z.shape, generator=generator).to(z)
-        return diffusion_loss(self.module, self.schedule, z, e, settings.dropout, generator)
+            noise = settings.z_noise * torch.randn(rest.shape, generator=generator).to(rest)
+            rest, whole = rest + noise, whole + noise
+        return diffusion_loss(self.module, self.schedule, rest, e, settings.dropout, generator, whole)
 
     def validate(self, module: Denoiser) -> dict[str, float]:
         """Zero-shot accuracy on the validation tasks at gamma (1 when it is not fixed)."""
         gamma = 1.0 if self.config.ldm.gamma is None else self.config.ldm.gamma
-        return {"accuracy": self.accuracy(module, gamma, samples=2, latents=1)}
+        return {"accuracy": self.accuracy(module, gamma, samples=1)}
 
-    def accuracy(self, module: Denoiser, gamma: float, samples: int, latents: int | None = None) -> float:
-        """Mean zero-shot accuracy on the validation tasks over ``samples`` draws (of ``latents`` each), in per cent."""
-        sampler = LatentSampler(module, self.schedule, self.scaler, self.whitener, self.config.sampling)
+    def sampler(self, module: Denoiser, trust: float) -> "LatentSampler":
+        """What the parameters of ``module`` sample."""
+        return LatentSampler(
+            module, self.schedule, self.scaler, self.whitener, self.anchor, self.config.sampling, trust
+        )
+
+    def accuracy(self, module: Denoiser, gamma: float, samples: int, trust: float = 1.0) -> float:
+        """Mean zero-shot accuracy on the validation tasks over ``samples`` draws each, in per cent."""
+        sampler = LatentSampler(module, self.schedule, self.scaler, self.whitener, self.anchor, self.config.sampling)
         total = 0.0
         for sample in range(samples):
             seeds = question_seeds(self.validation, self.config.seed, sample)
-            z = sampler(self.validation.e, gamma, seeds, latents=latents)
+            z = sampler(self.validation.e, gamma, seeds)
             weights = self.decoder.decode(z)
             total += mean_accuracy(self.decoder.layout, weights, self.validation.pairs, self.decoder.logit_scale)
         return total / samples
@@ -114,11 +127,13 @@ class LatentSampler:
         schedule: Schedule,
         scaler: LatentScaler,
         whitener: QuestionWhitener,
+        anchor: QuestionAnchor,
         sampling: Sampling,
+        trust: float = 1.0,
     ) -> None:
         check_steps(sampling, schedule.T)
         self.denoiser, self.schedule, self.scaler, self.sampling = denoiser, schedule, scaler, sampling
-        self.whitener = whitener
+        self.whitener, self.anchor, self.trust = whitener, anchor, trust
 
     def __call__(
         self,
@@ -134,14 +149,15 @@ class LatentSampler:
         Row i depends on ``seeds[i]`` alone, and its first sample is the same whatever their number. With a likelihood
         of latents [batch, L] its gradient is added to the score (Eq. 11).
         """
-        sampling = self.sampling
+        sampling, e = self.sampling, self.whitener(e)
         each = sampling.latents if latents is None else latents
         drawn = [(seed + k * NEXT_LATENT) % 2**63 for k in range(each) for seed in map(int, seeds)]
         if log_likelihood is not None and each > 1:
             log_likelihood = _repeated(log_likelihood, each)
         z = sample_latents(
-            self.denoiser, self.schedule, self.scaler, self.whitener(e).repeat(each, 1), gamma, drawn,
-            sampling.sampler, sampling.steps, log_likelihood, eta,
+            self.denoiser, self.schedule, self.scaler, e.repeat(each, 1), gamma, drawn, sampling.sampler,
+            sampling.steps, log_likelihood, eta, self.anchor(e).repeat(each, 1), sampling.temperature,
+            self.trust,
         )  # fmt: skip
         return z.view(each, len(e), -1).mean(0)
 
@@ -166,20 +182,35 @@ def _train_ldm(session: Session, generator: Run, run: Run) -> Iterator[Event | d
     training = LdmTraining(config, decoder, data, validation)
     plan = training_plan(config, len(data), settings, ema=settings.ema, decay=settings.decay)
     yield from train(run, training, plan, session.device)
+    gamma, trust, measured = chosen_guidance(training)
+    yield Narrated(
+        f"gamma {gamma:g} and trust {trust:g} are best on the validation tasks ({max(measured.values()):.1f} %)"
+    )
     module = training.module
-    if settings.gamma is None:
-        measured = {gamma: training.accuracy(module, gamma, GAMMA_SAMPLES) for gamma in GAMMA_GRID}
-        gamma = max(measured, key=lambda g: measured[g])
-        yield Narrated(f"gamma {gamma:g} is best on the validation tasks ({measured[gamma]:.1f} %)")
-    else:
-        gamma, measured = settings.gamma, {}
     tensors = {f"denoiser.{name}": value for name, value in module.state_dict().items()}
     tensors |= {f"scaler.{name}": value for name, value in training.scaler.state_dict().items()}
     tensors |= {f"whitener.{name}": value for name, value in training.whitener.state_dict().items()}
-    header = {"embed": data.e.shape[1], "latent": decoder.latent, "gamma": gamma}
+    tensors |= {f"anchor.{name}": value for name, value in training.anchor.state_dict().items()}
+    header = {"embed": data.e.shape[1], "latent": decoder.latent, "gamma": gamma, "trust": trust}
     save_model(run, session, tensors, header)
-    yield {"gamma": gamma, "gamma_validation": {f"{g:g}": value for g, value in measured.items()},
-           "validation": training.validate(module)}  # fmt: skip
+    yield {"gamma": gamma, "trust": trust, "validation": {"accuracy": training.accuracy(module, gamma, 1, trust)},
+           "gamma_validation": {f"{g:g}": value for (g, t), value in measured.items() if t == trust}}  # fmt: skip
+
+
+def chosen_guidance(training: LdmTraining) -> tuple[float, float, dict[tuple[float, float], float]]:
+    """Gamma and trust with the highest accuracy on the validation tasks, and all that was measured.
+
+    Without an anchor everything that is known of the question is in the denoiser, and the trust is 1.
+    """
+    settings = training.config.ldm
+    gammas = GAMMA_GRID if settings.gamma is None else (settings.gamma,)
+    measured = {
+        (gamma, trust): training.accuracy(training.module, gamma, GAMMA_SAMPLES, trust)
+        for gamma in gammas
+        for trust in (TRUST_GRID if settings.anchor else (1.0,))
+    }
+    gamma, trust = max(measured, key=lambda pair: measured[pair])
+    return gamma, trust, measured
 
 
 class HyperLdm:
@@ -194,7 +225,9 @@ class HyperLdm:
         self.sampler = LatentSampler(
             _denoiser(model, settings), schedule_of(settings),
             LatentScaler(model.tensors["scaler.mean"], model.tensors["scaler.std"]),
-            QuestionWhitener(model.tensors["whitener.mean"], model.tensors["whitener.transform"]), sampling,
+            QuestionWhitener(model.tensors["whitener.mean"], model.tensors["whitener.transform"]),
+            QuestionAnchor(*(model.tensors[f"anchor.{name}"] for name in ("known", "weights", "sharpness"))), sampling,
+            float(model.header["trust"]),
         )  # fmt: skip
 
     def weights(self, e: Tensor, gamma: float, seeds: Sequence[int]) -> Tensor:

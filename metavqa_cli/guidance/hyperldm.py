@@ -137,14 +137,18 @@ def diffusion_loss(
     e: Float[Tensor, "batch embed"],
     dropout: float,
     generator: torch.Generator,
+    unconditional: Float[Tensor, "batch latent"] | None = None,
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Eq. 9 per coordinate (1.0 when nothing is predicted), at a random time for each standardised latent.
 
-    Each question is replaced by zeros with probability ``dropout``, independently (Section 5.2).
+    Each question is replaced by zeros with probability ``dropout``, independently (Section 5.2); its row of z0 is then
+    the one of ``unconditional``, where the latents diffused without a question are others.
     """
     draw_on = generator.device
     t = torch.randint(schedule.T, (len(z0),), generator=generator, device=draw_on).to(z0.device)
     dropped = (torch.rand(len(z0), 1, generator=generator, device=draw_on) < dropout).to(z0.device)
+    if unconditional is not None:
+        z0 = torch.where(dropped, unconditional, z0)
     noise = normal_like(z0, generator)
     predicted = denoiser(schedule.q_sample(z0, t, noise), t, e.masked_fill(dropped, 0))
     loss = F.mse_loss(predicted, noise)

@@ -35,9 +35,10 @@ def ddpm(
     latent: int,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    temperature: float = 1.0,
 ) -> Float[Tensor, "batch latent"]:
-    """Ancestral sampling with all T steps, Eq. 8, with σ_t² = β_t·(1 − ᾱ_{t−1})/(1 − ᾱ_t)."""
-    z, *xi = seeded_noise(seeds, (schedule.T + 1, latent), device, dtype).unbind(1)
+    """Ancestral sampling with all T steps, Eq. 8, with σ_t² = β_t·(1 − ᾱ_{t−1})/(1 − ᾱ_t); see DDIM's temperature."""
+    z, *xi = (temperature * seeded_noise(seeds, (schedule.T + 1, latent), device, dtype)).unbind(1)
     alphas, alphas_cumprod = schedule.alphas.tolist(), [*schedule.alphas_cumprod.tolist(), 1.0]
     for t, xi_t in zip(reversed(range(schedule.T)), xi, strict=True):
         alpha, bar, bar_next = alphas[t], alphas_cumprod[t], alphas_cumprod[t - 1]  # ᾱ_{−1} = 1
@@ -56,9 +57,14 @@ def ddim(
     eta: float = 0.0,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    temperature: float = 1.0,
 ) -> Float[Tensor, "batch latent"]:
-    """DDIM (Song et al., 2021, Eq. 12) with ``steps`` trailing steps; ``eta`` from 0 (deterministic) to 1 (as DDPM)."""
-    z, *xi = seeded_noise(seeds, (steps + 1 if eta else 1, latent), device, dtype).unbind(1)
+    """DDIM (Song et al., 2021, Eq. 12) with ``steps`` trailing steps; ``eta`` from 0 (deterministic) to 1 (as DDPM).
+
+    ``temperature`` multiplies all noise: 1 samples the distribution, 0 follows the flow from the noise's mean, which
+    ends at the mean of a Gaussian.
+    """
+    z, *xi = (temperature * seeded_noise(seeds, (steps + 1 if eta else 1, latent), device, dtype)).unbind(1)
     times = trailing_timesteps(schedule.T, steps)
     bars = [*schedule.alphas_cumprod[times].tolist(), 1.0]
     for k, t in enumerate(times):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metavqa_cli.guidance.cfg import LogLikelihood, guided_noise, with_classifier
 from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler
-from metavqa_cli.guidance.sampling import Seeds, ddim, ddpm
+from metavqa_cli.guidance.sampling import Denoise, Seeds, ddim, ddpm
 from metavqa_cli.guidance.schedule import Schedule
 
 Sampler = Literal["ddim", "ddpm"]
@@ -27,16 +27,26 @@ def sample_latents(
     steps: int = 25,
     log_likelihood: LogLikelihood | None = None,
     eta: float = 0.0,
+    anchor: Float[Tensor, "batch latent"] | None = None,
+    temperature: float = 1.0,
+    trust: float = 1.0,
 ) -> Float[Tensor, "batch latent"]:
     """One latent in the generator's own units for each question ``e[i]``, from noise of ``seeds[i]``.
 
     ``steps`` counts DDIM's; DDPM always takes all T. With ``log_likelihood`` its gradient is added to the score, times
-    ``eta`` (Eq. 11).
+    ``eta`` (Eq. 11). With an ``anchor``, what is sampled is the rest of standardised latents beside γ times the anchor:
+    at γ = 0 the unconditional latent, beyond 1 the question's part is exaggerated like the predicted noise. ``trust``
+    times γ is then the guidance scale of the denoiser itself: what few questions taught it may mislead.
     """
 
     def plain(z_t: Float[Tensor, "batch latent"], t: Int64[Tensor, " batch"]) -> Float[Tensor, "batch latent"]:
-        return guided_noise(denoiser, z_t, t, e, gamma)
+        return guided_noise(denoiser, z_t, t, e, gamma * trust)
 
-    denoise = plain if log_likelihood is None else with_classifier(plain, schedule, log_likelihood, eta)
-    sample = partial(ddim, steps=steps) if sampler == "ddim" else ddpm
-    return scaler.restore(sample(denoise, schedule, seeds, denoiser.latent, device=e.device, dtype=e.dtype))
+    shift = 0.0 if anchor is None else torch.as_tensor(gamma).to(e).reshape(-1, 1) * anchor
+    denoise: Denoise = plain
+    if log_likelihood is not None:
+        denoise = with_classifier(plain, schedule, lambda rest: log_likelihood(rest + shift), eta)
+    sample = partial(ddim if sampler == "ddim" else ddpm, temperature=temperature)
+    if sampler == "ddim":
+        sample = partial(sample, steps=steps)
+    return scaler.restore(sample(denoise, schedule, seeds, denoiser.latent, device=e.device, dtype=e.dtype) + shift)

@@ -147,7 +147,7 @@ class Hvae(Section):
         "task", description="weights: VAE on the zoo (the paper); task: the tasks' cross-entropy"
     )
     latent: Positive = Field(32, description="latent size L")
-    hidden: Widths = Field((256, 128), description="decoder widths, latent side first; the VAE's encoder mirrors them")
+    hidden: Widths = Field((256, 256), description="decoder widths, latent side first; the VAE's encoder mirrors them")
     epochs: Positive = Field(30, description="passes over the training tasks (objective weights)")
     lr: Rate = Field(1e-3, description="Adam learning rate (objective weights)")
     batch: Positive = Field(48, description="tasks in a batch (objective weights)")
@@ -189,10 +189,13 @@ class Ldm(Section):
     z_noise: Annotated[float, Field(ge=0)] = Field(
         0.0, description="s.d. of noise on the standardised latents it learns"
     )
+    anchor: bool = Field(
+        True, description="diffuse what a Gaussian process cannot predict from the question (the paper: all of it)"
+    )
     unlabelled: bool = Field(
         True, description="tasks whose question is hidden teach the unconditional prediction (else they are left out)"
     )
-    epochs: Positive = Field(120, description="passes over the training tasks")
+    epochs: Positive = Field(60, description="passes over the training tasks")
     lr: Rate = Field(3e-3, description="Adam learning rate")
     batch: Positive = Field(128, description="latents in a batch")
     decay: Fraction = Field(0.5, description="last share of the training in which the learning rate falls to zero")
@@ -244,8 +247,11 @@ class Sampling(Section):
     """How latents are drawn from HyperLDM."""
 
     sampler: Literal["ddim", "ddpm"] = Field("ddim", description="ddim (eta 0) or ddpm (all T steps)")
-    steps: Positive = Field(25, description="denoising steps of ddim")
-    latents: Positive = Field(8, description="latents drawn for a question, whose mean is decoded (the paper's: 1)")
+    steps: Positive = Field(10, description="denoising steps of ddim")
+    temperature: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.3, description="what multiplies the noise that samples come from (the paper's: 1)"
+    )
+    latents: Positive = Field(4, description="latents drawn for a question, whose mean is decoded (the paper's: 1)")
 
 
 class Evaluation(Section):

@@ -142,23 +142,37 @@ def _pairs_of(z: Tensor, latents: Tensor) -> list[tuple[int, int]]:
     return [(first, second) for first, second in found]
 
 
-def test_overlap_and_accuracy_are_those_of_a_loop(ldm: HyperLdm, memory: Memory, arena: Arena) -> None:
-    probe = made_probes(ldm, memory, arena)[GENERATED]
-    found = examine(memory, probe, arena, ldm.decoder)
-    layout, scale = ldm.decoder.layout, ldm.decoder.logit_scale
-    weights = probe.weights(torch.arange(len(arena)))
-    assert torch.allclose(found.accuracy, accuracies(layout, weights, arena.query, scale))
-    member, distance = memory.nearest(weights)
+@pytest.mark.parametrize("name", NAMES)
+def test_overlap_and_accuracy_are_those_of_a_loop(name: str, ldm: HyperLdm, memory: Memory, arena: Arena) -> None:
+    probe, decoder = made_probes(ldm, memory, arena)[name], ldm.decoder
+    found = examine(memory, probe, arena, decoder)
+    weights = probe.weights(torch.arange(len(probe.tasks)))
+    asked = arena.select(probe.tasks).query
+    assert torch.allclose(found.accuracy, accuracies(decoder.layout, weights, asked, decoder.logit_scale))
+    member, distance = memory.nearest(weights, probe.itself)
     assert torch.allclose(found.distance, distance, rtol=1e-4)
-    for row in range(len(arena)):
-        part = arena.select(torch.tensor([row]))
-        sides = [novelty._wrong(ldm.decoder, w[None], part)[0].nonzero().flatten().tolist()
-                 for w in (weights[row], memory.weights(member[row : row + 1])[0])]  # fmt: skip
-        one, two = map(set, sides)
-        if one | two:
-            assert float(found.overlap[row]) == pytest.approx(len(one & two) / len(one | two))
-        else:
-            assert found.overlap[row].isnan()
+    for row, task in enumerate(probe.tasks.tolist()):
+        part = arena.select(torch.tensor([task]))
+        one, two = (set(novelty._wrong(decoder, w, part)[0].nonzero().flatten().tolist())
+                    for w in (weights[row : row + 1], memory.weights(member[row : row + 1])))  # fmt: skip
+        expected = len(one & two) / len(one | two) if one | two else float("nan")
+        assert float(found.overlap[row]) == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_overlap_is_of_both_sides_errors(ldm: HyperLdm, memory: Memory, arena: Arena) -> None:
+    """Also where only the neighbour errs more: with two opposite members, each takes the other as its neighbour."""
+    generator = torch.Generator().manual_seed(0)
+    W = torch.randn(2, ldm.decoder.layout.size, generator=generator)
+    pair = Memory(W.clone(), torch.eye(2))
+    tasks = torch.arange(len(arena))
+
+    def examined(member: int) -> Found:
+        itself = torch.full_like(tasks, member)
+        return examine(pair, Probe("p", lambda rows: W[itself[rows]], tasks, itself=itself), arena, ldm.decoder)
+
+    one, two = examined(0), examined(1)
+    assert torch.equal(one.overlap, two.overlap) and not torch.equal(one.accuracy, two.accuracy)
+    assert 0 < float(one.overlap.mean()) < 1
 
 
 def test_a_generator_that_repeats_its_memory_is_caught(ldm: HyperLdm, memory: Memory, arena: Arena) -> None:
