@@ -33,11 +33,11 @@ VALUES: dict[str, dict[str, Any]] = {
     "zoo": {"steps": 3},
     "hvae": {"latent": 4, "hidden": (16, 16), "epochs": 3},
     "task_latents": {"epochs": 3, "scale": 1.0, "z_init": 1.0},  # far from the initialisation, so that latents matter
-    "ldm": {"hidden": (16, 32, 16), "time_dim": 16, "T": 50, "epochs": 6},
+    "ldm": {"hidden": (16, 32, 16), "time_dim": 16, "T": 50, "epochs": 6, "anchor": False},
     "hyperclip": {"hidden": 16, "epochs": 6},
     "guidance": {"steps": 2, "candidates": 3, "keep": 2},
     "regression": {"hidden": 16, "epochs": 6},
-    "sampling": {"steps": 4, "latents": 1},
+    "sampling": {"steps": 4, "latents": 1, "temperature": 1.0},
     "eval": {"few_shot_steps": 2, "bootstrap": 100},
 }
 OPTIONS = [word for section, values in VALUES.items() for key, value in values.items()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metavqa_cli.engine.ask import FAR, NEAREST, Answer, Asker, embed_files
 from metavqa_cli.engine.classifier import check_encoder
-from metavqa_cli.engine.diffusion import HyperLdm
+from metavqa_cli.engine.diffusion import NEXT_LATENT, HyperLdm
 from metavqa_cli.engine.request import MAX_ANSWERS, MAX_QUESTION, Request, check_answers, check_gamma, check_question
 from metavqa_cli.schema.errors import MissingError, UsageError
 from metavqa_cli.store.workspace import Workspace
