@@ -87,12 +87,12 @@ class Recipes(Section):
     """Every baseline's own recipe (Table 3)."""
 
     multitask: Recipe = Recipe()
-    mnet_maml: Recipe = Recipe()
-    mnet_fomaml: Recipe = Recipe()
-    hnet_maml: Recipe = Recipe()
-    cond_multitask: Recipe = Recipe()
-    film: Recipe = Recipe()
-    cond_hnet_maml: Recipe = Recipe()
+    mnet_maml: Recipe = Recipe(epochs=5)
+    mnet_fomaml: Recipe = Recipe(epochs=8)
+    hnet_maml: Recipe = Recipe(epochs=4, inner_lr=1.0)
+    cond_multitask: Recipe = Recipe(epochs=30, lr=2e-3)
+    film: Recipe = Recipe(epochs=30, lr=3e-3)
+    cond_hnet_maml: Recipe = Recipe(epochs=5, lr=2e-3, inner_lr=0.01, inner_steps=5)
 
 
 class Baseline(Section):
@@ -159,17 +159,17 @@ class Hvae(Section):
 class TaskLatents(Section):
     """How the generator is trained with objective task: one latent for each task, on the tasks' own cross-entropy."""
 
-    epochs: Positive = Field(100, description="passes over the training tasks")
+    epochs: Positive = Field(60, description="passes over the training tasks")
     lr: Rate = Field(2e-3, description="Adam learning rate of the decoder")
     z_lr: Rate = Field(0.03, description="Adam learning rate of the latents, each of which is seen once an epoch")
-    batch: Positive = Field(48, description="tasks in a batch")
+    batch: Positive = Field(32, description="tasks in a batch")
     grad_clip: Rate = Field(1.0, description="gradient norm limit")
     scale: Rate = Field(
         0.05, description="s.d. of a fresh decoder's weights around the initialisation, for latents of s.d. 1"
     )
     z_init: Rate = Field(0.05, description="s.d. of the latents at the start; small, so that like tasks stay close")
-    z_noise: Annotated[float, Field(ge=0)] = Field(0.5, description="s.d. of the noise on each task's latent")
-    z_penalty: Annotated[float, Field(ge=0)] = Field(0.005, description="weight of the squared norm of the latents")
+    z_noise: Annotated[float, Field(ge=0)] = Field(1.0, description="s.d. of the noise on each task's latent")
+    z_penalty: Annotated[float, Field(ge=0)] = Field(0.001, description="weight of the squared norm of the latents")
     decay: Fraction = Field(0.5, description="last share of the training in which the learning rates fall to zero")
     adapt_lr: Rate = Field(4.0, description="rate of the adaptation in latent space that validates it")
 

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 
+from metavqa_cli.tasks.taskset import Split
+
 Pair = tuple[str, str]  # image, answer
 Groups = dict[str, list[Pair]]
 
@@ -25,6 +27,7 @@ class Protocol:
     train_fraction: float = 0.7
     seed: int = 2021
     disjoint_images: bool = False
+    validation_images: float = 0.25  # of the training side's, with disjoint images
     target_pairs: int | None = None
 
 
@@ -104,24 +107,43 @@ def cut_tasks(
     """
     kept = filter_groups(groups, protocol)
     train, test = split_questions(kept, protocol, held_out)
-    sides = (_side(kept, train, protocol, True), _side(kept, test, protocol, False))
+    sides = (_side(kept, train, protocol, ("train", "validation")), _side(kept, test, protocol, ("test",)))
     cut_train, cut_test = ([_cut(question, pairs, protocol) for question, pairs in side.items()] for side in sides)
     return cut_train, cut_test
 
 
-def _side(groups: Groups, questions: list[str], protocol: Protocol, training: bool) -> Groups:
+def cut_splits(
+    groups: Groups, protocol: Protocol, validation_fraction: float, held_out: Collection[str] = ()
+) -> dict[Split, list[CutTask]]:
+    """Training, validation and test tasks; with ``disjoint_images`` no two of the three share an image.
+
+    Validation tasks on training images would reward remembering images: other wordings of one question have the same
+    answers on them.
+    """
+    kept = filter_groups(groups, protocol)
+    train, test = split_questions(kept, protocol, held_out)
+    train, validation = split_validation(train, validation_fraction, protocol.seed)
+    questions: dict[Split, list[str]] = {"train": train, "validation": validation, "test": test}
+    return {
+        split: [_cut(question, pairs, protocol) for question, pairs in _side(kept, those, protocol, (split,)).items()]
+        for split, those in questions.items()
+    }
+
+
+def _side(groups: Groups, questions: list[str], protocol: Protocol, sides: tuple[Split, ...]) -> Groups:
     chosen = {question: groups[question] for question in questions}
     if protocol.disjoint_images:
-        belongs = cache(lambda image: is_training_image(image, protocol))
-        chosen = {q: [pair for pair in pairs if belongs(pair[0]) == training] for q, pairs in chosen.items()}
+        belongs = cache(lambda image: image_side(image, protocol) in sides)
+        chosen = {q: [pair for pair in pairs if belongs(pair[0])] for q, pairs in chosen.items()}
     if protocol.target_pairs is not None:
         chosen = {q: _sample(q, pairs, protocol.target_pairs, protocol.seed) for q, pairs in chosen.items()}
     return filter_groups(chosen, protocol) if chosen and (protocol.disjoint_images or protocol.target_pairs) else chosen
 
 
-def is_training_image(image: str, protocol: Protocol) -> bool:
-    """Which side an image belongs to under ``disjoint_images``."""
-    return random.Random(f"image-side/{protocol.seed}/{image}").random() < protocol.train_fraction
+def image_side(image: str, protocol: Protocol) -> Split:
+    """Whose image it is under ``disjoint_images``."""
+    drawn = random.Random(f"image-side/{protocol.seed}/{image}").random() / protocol.train_fraction
+    return "test" if drawn >= 1 else "validation" if drawn >= 1 - protocol.validation_images else "train"
 
 
 def _sample(question: str, pairs: list[Pair], target: int, seed: int) -> list[Pair]:

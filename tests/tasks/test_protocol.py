@@ -3,6 +3,7 @@
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from metavqa_cli.tasks.protocol import (
     Groups,
     Pair,
     Protocol,
+    cut_splits,
     cut_tasks,
     filter_groups,
     group_instances,
-    is_training_image,
+    image_side,
     split_pairs,
     split_questions,
     split_validation,
@@ -250,10 +252,27 @@ def test_disjoint_images_meet_in_no_two_sides() -> None:
 
 def test_an_image_side_is_a_function_of_seed_and_image() -> None:
     images = [f"image-{i}" for i in range(2000)]
-    share = sum(is_training_image(image, DISJOINT) for image in images) / len(images)
-    assert share == pytest.approx(0.7, abs=0.03)
-    others = [is_training_image(image, Protocol(seed=1)) for image in images]
-    assert others != [is_training_image(image, DISJOINT) for image in images]
+    sides = [image_side(image, DISJOINT) for image in images]
+    shares = [sides.count(side) / len(images) for side in ("train", "validation", "test")]
+    assert shares == pytest.approx([0.525, 0.175, 0.3], abs=0.03)
+    assert [image_side(image, Protocol(seed=1)) for image in images] != sides
+    without = [image_side(image, replace(DISJOINT, validation_images=0)) for image in images]
+    assert [side == "test" for side in without] == [side == "test" for side in sides]
+    assert "validation" not in without
+
+
+def test_validation_tasks_have_images_of_their_own() -> None:
+    cut = cut_splits(world(), DISJOINT, 0.3)
+    assert {split: len(tasks) for split, tasks in cut.items()} == {"train": 15, "validation": 6, "test": 9}
+    seen = {split: images_of(tasks) for split, tasks in cut.items()}
+    assert seen["train"].isdisjoint(seen["validation"]) and seen["validation"].isdisjoint(seen["test"])
+    assert seen["train"].isdisjoint(seen["test"])
+    shared = cut_splits(world(), Protocol(), 0.3)  # without the option they meet
+    assert not images_of(shared["train"]).isdisjoint(images_of(shared["validation"]))
+
+
+def test_the_test_tasks_do_not_depend_on_how_validation_tasks_are_taken() -> None:
+    assert cut_splits(world(), DISJOINT, 0.3)["test"] == cut_tasks(world(), DISJOINT)[1]
 
 
 def test_target_pairs_is_about_the_size_of_a_task() -> None:

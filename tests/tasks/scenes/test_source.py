@@ -180,6 +180,7 @@ def test_test_tasks_have_images_of_their_own(tasks: TaskSet) -> None:
     train, validation, test = (tasks.of(split) for split in ("train", "validation", "test"))
     assert min(len(train), len(validation), len(test)) >= 10
     assert images_of([*train, *validation]).isdisjoint(images_of(test))
+    assert images_of(train).isdisjoint(images_of(validation))
     assert tasks.summary()["images_shared_by_train_and_test"] == 0
 
 
@@ -209,7 +210,8 @@ def test_tasks_keep_the_protocol(tasks: TaskSet, config: Dataset) -> None:
 
 def test_splits_have_the_configured_shares(tasks: TaskSet, config: Dataset) -> None:
     train, validation = len(tasks.of("train")), len(tasks.of("validation"))
-    assert validation / (train + validation) == pytest.approx(config.validation_fraction, abs=0.01)
+    share = validation / (train + validation)  # less in a small world: on their own, fewer images some are too small
+    assert 0.5 * config.validation_fraction < share < config.validation_fraction + 0.01
     assert 0.6 < (train + validation) / len(tasks.tasks) < 0.9
 
 

@@ -20,13 +20,13 @@ from typing import NamedTuple
 from metavqa_cli.schema.config import Dataset
 from metavqa_cli.schema.errors import JobError
 from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name
-from metavqa_cli.tasks.protocol import Groups, Protocol, cut_tasks, split_validation
+from metavqa_cli.tasks.protocol import Groups, Protocol, cut_splits
 from metavqa_cli.tasks.sources.scenes.draw import draw
 from metavqa_cli.tasks.sources.scenes.questions import Concept, Question, all_questions, facts
 from metavqa_cli.tasks.sources.scenes.scene import sample_scene
-from metavqa_cli.tasks.taskset import Novelty, Split, Task, TaskSet
+from metavqa_cli.tasks.taskset import Novelty, Task, TaskSet
 
-WORLD_VERSION = 2  # raise it with any change of scenes, pictures, questions or facts
+WORLD_VERSION = 3  # raise it with any change of scenes, pictures, questions or facts
 FOLDER_SIZE = 1000
 POOL = 8  # images kept for each concept, as a multiple of the pairs that a task aims at
 Facts = list[tuple[str, Concept, str]]  # image id, what, answer
@@ -120,14 +120,11 @@ def build_tasks(found: Facts, config: Dataset) -> TaskSet:
         seed=config.seed, disjoint_images=True, target_pairs=config.pairs_per_task,
     )  # fmt: skip
     held_out = {text for text, question in questions.items() if question.held_out}
-    train, test = cut_tasks(_groups(found, questions, config), protocol, held_out)
-    kept, validation = split_validation([task.question for task in train], config.validation_fraction, config.seed)
-    splits: dict[str, Split] = {**dict.fromkeys(kept, "train"), **dict.fromkeys(validation, "validation")}
-    asked = {questions[text].concept for text in kept}
+    cut_by_split = cut_splits(_groups(found, questions, config), protocol, config.validation_fraction, held_out)
+    asked = {questions[cut.question].concept for cut in cut_by_split["train"]}
     tasks = []
-    for cut in (*train, *test):
+    for split, cut in ((split, cut) for split, those in cut_by_split.items() for cut in those):
         question, label = questions[cut.question], {answer: i for i, answer in enumerate(cut.answers)}
-        split = splits.get(cut.question, "test")
         tasks.append(Task(
             question=cut.question,
             template=question.template,
