@@ -26,7 +26,15 @@ from metavqa_cli.store.workspace import Workspace
 NAME = "mini"
 VALUES: dict[str, dict[str, Any]] = {
     "runtime": {"device": "cpu", "workers": 1},
-    "dataset": {"name": NAME, "images": 700, "image_size": 32, "questions": 60, "pairs_per_task": 30, "min_pairs": 12},
+    "dataset": {
+        "name": NAME,
+        "images": 1500,
+        "image_size": 32,
+        "questions": 60,
+        "pairs_per_task": 30,
+        "min_pairs": 12,
+        "validation_fraction": 0.25,
+    },
     "base_network": {"hidden": 8},
     "baseline": {"epochs": 3, "batch": 8},
     "hnet": {"latent": 4, "hidden": (16,), "adapt_steps": 2},
@@ -34,7 +42,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "hvae": {"latent": 4, "hidden": (16, 16), "epochs": 3},
     "task_latents": {"epochs": 3, "scale": 1.0, "z_init": 1.0},  # far from the initialisation, so that latents matter
     "ldm": {"hidden": (16, 32, 16), "time_dim": 16, "T": 50, "epochs": 6, "anchor": False},
-    "hyperclip": {"hidden": 16, "epochs": 6},
+    "hyperclip": {"hidden": 64, "epochs": 6},
     "guidance": {"steps": 2, "candidates": 3, "keep": 2},
     "regression": {"hidden": 16, "epochs": 6},
     "sampling": {"steps": 4, "latents": 1, "temperature": 1.0},

@@ -36,10 +36,10 @@ def _gammas(part: str, text: str) -> list[float]:
     first, last, step = numbers
     if step <= 0 or last < first:
         raise UsageError(f"--gamma {text}: FROM:TO:STEP needs a step above 0 and TO not below FROM, as in 0:3:0.25")
-    count = math.floor((last - first) / step * (1 + 1e-9)) + 1
-    if count > MOST:
-        raise UsageError(f"--gamma {text} is {count} guidance scales; {MOST} are the most, take a larger step")
-    return [round(first + step * i, 10) for i in range(count)]
+    steps = (last - first) / step * (1 + 1e-9)
+    if steps >= MOST:
+        raise UsageError(f"--gamma {text} is more than {MOST} guidance scales; take a larger step")
+    return [round(first + step * i, 10) for i in range(math.floor(steps) + 1)]
 
 
 def _number(part: str, text: str) -> float:
@@ -74,5 +74,7 @@ def shard_of(text: str | None) -> tuple[int, int]:
 
 
 def name_list(texts: Sequence[str] | None) -> list[str]:
-    """Names from repeated and comma-separated options, each once."""
+    """Names from repeated and comma-separated options, each once. ``UsageError`` for an option without any."""
+    if texts and not any(text.strip(" ,") for text in texts):
+        raise UsageError("an option that takes names is empty; leave it out, or name some")
     return list(dict.fromkeys(name.strip() for text in texts or () for name in text.split(",") if name.strip()))

@@ -162,10 +162,10 @@ def cell(
     from metavqa_cli.engine.sources import method_of
 
     row = method_of(method)
-    if gamma is not None and row.gammas is None:
-        raise UsageError(f"{method} has no guidance scale; leave --gamma out")
+    if gamma is not None and (row.gammas is None or not row.zero_shot):
+        raise UsageError(f"{method} has no guidance scale to set; leave --gamma out")
     if control is not None and not (row.conditional and row.zero_shot):
-        raise UsageError(f"{method} reads no question, so --control has nothing to replace")
+        raise UsageError(f"{method} has no question to replace before it sees labels; leave --control out")
     share = descriptors if row.conditional else 1.0
     spec = CellSpec(method, session.config.seed, share, gamma, control)
     _print(_measured(session, [spec], (1, 1)), chosen_format(format, json), False)
@@ -264,7 +264,7 @@ def _print_sweep(rows: list[dict[str, Any]], format: Format) -> None:
 
 
 def _write(rows: list[dict[str, Any]], out: Path | None, name: str) -> None:
-    """The rows as JSON, CSV and Markdown in the folder ``out``, and the figures that they can fill."""
+    """The rows as JSON and CSV in the folder ``out``, and the figures that they can fill."""
     if out is None:
         return
     import contextlib
@@ -275,9 +275,9 @@ def _write(rows: list[dict[str, Any]], out: Path | None, name: str) -> None:
     write_json(out / f"{name}.json", rows)
     write_text(out / f"{name}.csv", console.as_csv(rows, CSV_COLUMNS))
     drawn = []
-    for figure, draw in (("gamma", gamma_figure), ("descriptors", descriptors_figure), ("table", table_figure)):
+    for figure, draw in (("gamma", gamma_figure), ("descriptors", descriptors_figure), ("differences", table_figure)):
         for suffix in ("svg", "png"):
             with contextlib.suppress(UsageError):  # a figure that these rows cannot fill
-                draw(rows, out / f"{figure}.{suffix}")
-                drawn.append(f"{figure}.{suffix}")
+                draw(rows, out / f"{name}-{figure}.{suffix}")
+                drawn.append(f"{name}-{figure}.{suffix}")
     console.narrate(f"wrote {name}.json, {name}.csv{''.join(f', {file}' for file in drawn)} to {out}")

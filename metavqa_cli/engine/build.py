@@ -99,7 +99,10 @@ def build_dataset(session: Session) -> Iterator[Event]:
     """
     config = session.config
     folder = session.workspace.dataset_dir(config.dataset.name)
-    with locks.hold(folder.with_name(f".{folder.name}.lock"), f"dataset {folder.name}"), memory_explained():
+    with (
+        locks.hold(folder.with_name(f".{folder.name}.lock"), f"dataset {folder.name}", session.patience),
+        memory_explained(),
+    ):
         wanted = recipe(config)
         if _is_finished(folder, wanted, session.force):
             yield Reused("dataset", folder.name)

@@ -15,19 +15,17 @@ from torch import Tensor
 from metavqa_cli.base_network.adapter import answer_logits
 from metavqa_cli.engine.build import DatasetFolder, open_dataset
 from metavqa_cli.engine.ensure import Ensured, finished_run
+from metavqa_cli.engine.evaluate import TASKS_AT_ONCE, sampler_text, with_shuffled_questions
 from metavqa_cli.engine.lineage import check_dataset, check_finished, perform, started
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.sources import Parents, Source, method_of, parents_of, source_of
 from metavqa_cli.engine.table import Judged, Score, Setting
 from metavqa_cli.methods.registry import Control, Method
-from metavqa_cli.schema.config import Sampling
 from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.schema.events import Event
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.tasks.arena import Arena, task_seed
-
-TASKS_AT_ONCE = 128  # bounds the memory; nothing that is measured depends on it
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,9 @@ class Bench:
         """What all cells of the dataset have in common."""
         tasks = self.dataset.tasks
         test = tasks.of("test")
-        seen = {image for task in tasks.of("train") for image, _ in (*task.support, *task.query)}
+        seen = {
+            image for task in (*tasks.of("train"), *tasks.of("validation")) for image, _ in (*task.support, *task.query)
+        }
         shape = (len(test), max(len(task.query) for task in test))
         mask, shared = np.zeros(shape, bool), np.zeros(shape, bool)
         for row, task in enumerate(test):
@@ -96,14 +96,6 @@ class Bench:
             tuple(task.question for task in test), tuple(task.family or "" for task in test),
             tuple(task.novelty or "" for task in test), mask, shared,
         )  # fmt: skip
-
-
-def with_shuffled_questions(arena: Arena, seed: int) -> Arena:
-    """Each task with another's question embedding: the next one's, in an order that depends on the questions alone."""
-    order = sorted(range(len(arena)), key=lambda i: task_seed(seed, f"shuffled/{arena.tasks[i].question}"))
-    e = torch.empty_like(arena.e)
-    e[order] = arena.e[order[1:] + order[:1]]
-    return replace(arena, e=e)
 
 
 def replaced_questions(control: Control, questions: list[str], known: list[str], seed: int) -> list[str]:
@@ -175,11 +167,6 @@ def _majority(arena: Arena) -> Tensor:
     return ((arena.query.labels == counts.argmax(1, keepdim=True)) & arena.query.example_mask).float()
 
 
-def sampler_text(sampling: Sampling) -> str:
-    """ "ddim, 25 steps": what must stand beside every result of diffusion."""
-    return "ddpm, all steps" if sampling.sampler == "ddpm" else f"ddim, {sampling.steps} steps"
-
-
 def scores_of(run: Run, spec: CellSpec) -> list[Score]:
     """What the finished cell measured."""
     method, result = method_of(spec.method), run.result() or {}
@@ -204,12 +191,16 @@ def spec_of(run: Run) -> CellSpec:
 
 
 def joined_cells(cells: Sequence[Run], dataset: DatasetFolder) -> list[Score]:
-    """The scores of finished cells. ``UsageError`` when they are of different datasets, or base networks."""
+    """The scores of finished cells. ``UsageError`` for different datasets or base networks, or a cell given twice."""
     scores: list[Score] = []
     layouts: dict[str, str] = {}
+    known: dict[CellSpec, str] = {}
     for run in cells:
         check_dataset(run, dataset)
         spec = spec_of(run)
+        if known.setdefault(spec, run.id) != run.id:
+            both = f"the cells {known[spec]} and {run.id} are both {spec.method} with seed {spec.seed}"
+            raise UsageError(f"{both}, measured in different configurations; leave one of them out")
         layouts.setdefault(str((run.result() or {})["layout"]), run.id)
         scores += scores_of(run, spec)
     if len(layouts) > 1:

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from metavqa_cli.engine.build import open_dataset
 from metavqa_cli.engine.generators import VARIANTS, Decoder
-from metavqa_cli.engine.lineage import Model, find_parent, load_model, parent_run, perform, save_model, trained_with
+from metavqa_cli.engine.lineage import (
+    Model,
+    find_parent,
+    load_model,
+    parent_run,
+    perform,
+    save_model,
+    saw_all_questions,
+    trained_with,
+)
 from metavqa_cli.engine.loop import batch_indices, train
 from metavqa_cli.engine.measure import mean_accuracy, training_plan
 from metavqa_cli.engine.questions import KnownQuestions
@@ -102,7 +111,7 @@ class LdmTraining:
 
     def accuracy(self, module: Denoiser, gamma: float, samples: int, trust: float = 1.0) -> float:
         """Mean zero-shot accuracy on the validation tasks over ``samples`` draws each, in per cent."""
-        sampler = LatentSampler(module, self.schedule, self.scaler, self.whitener, self.anchor, self.config.sampling)
+        sampler = self.sampler(module, trust)
         total = 0.0
         for sample in range(samples):
             seeds = question_seeds(self.validation, self.config.seed, sample)
@@ -230,6 +239,10 @@ class HyperLdm:
             float(model.header["trust"]),
         )  # fmt: skip
 
+    def anchored(self, e: Tensor) -> Tensor:
+        """The latents [batch, L] that the anchor alone predicts for question embeddings e [batch, E]."""
+        return self.sampler.scaler.restore(self.sampler.anchor(self.sampler.whitener(e)))
+
     def weights(self, e: Tensor, gamma: float, seeds: Sequence[int]) -> Tensor:
         """Weights [batch, P] for question embeddings e [batch, E]."""
         return self.decoder.decode(self.sampler(e, gamma, seeds))
@@ -247,8 +260,7 @@ def newest_ldm(session: Session, on: str | None = None, own_seed_first: bool = F
     hint = "train one with `metavqa train ldm --with-parents`, or run `metavqa quickstart`"
 
     def match(run: Run) -> bool:
-        described = run.config().get("questions", {}).get("descriptors", 1) == 1
-        return described and (on is None or run.manifest().get("variant") == VARIANTS[on][1])
+        return saw_all_questions(run) and (on is None or run.manifest().get("variant") == VARIANTS[on][1])
 
     run = find_parent(session, "ldm", None, match, hint, own_seed_first)
     if run is None:

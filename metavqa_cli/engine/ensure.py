@@ -122,4 +122,4 @@ def newest_ldms(session: Session) -> list[Run]:
             found.append(newest_ldm(session, on, own_seed_first=True))
         except MissingError:
             continue
-    return found or [newest_ldm(session)]
+    return found or [newest_ldm(session, usual_generator(session))]

@@ -77,6 +77,9 @@ def evaluate(session: Session, models: Sequence[Run]) -> Iterator[Event]:
         check_dataset(run, dataset)
         if run.kind not in KINDS:
             raise UsageError(f"run {run.id} is of kind {run.kind}; name runs of kind {', '.join(KINDS)}")
+        if run.manifest().get("variant") not in (*BASELINES, *GENERATORS):
+            variant = run.manifest().get("variant")
+            raise UsageError(f"run {run.id} ({variant}) is measured as a row of the table: `metavqa eval methods`")
         check_finished(run)
     parents = {f"{run.kind}{i}": run for i, run in enumerate(models)}
     yield from perform(session, "eval", parents, {}, partial(_evaluate, session, models))

@@ -10,15 +10,15 @@ from metavqa_cli.methods.registry import CONTROLS, METHODS, QUESTION_CONTROLS, C
 from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.schema.events import Event, ProgressMade
 
-REFERENCE_CELLS = ("multitask", "mnet-maml", "task", "task-ldm-w")  # what differences and ceilings are measured by
+REFERENCE_CELLS = ("multitask", "task", "task-ldm-w")  # what differences and ceilings are measured by
 CONTROLLED = ("task-ldm", "hvae-ldm")  # methods whose use of the text is examined when none is named
 
 
 def table_specs(methods: Sequence[str], seeds: Sequence[int], descriptors: Sequence[float]) -> list[CellSpec]:
-    """The cells of Tables 1 and 4, seed by seed. Methods that read no questions have no cells with hidden ones."""
+    """The cells of Tables 1 and 4, seed by seed. Methods that read no questions have one cell, whatever is hidden."""
     keys = list(methods) or [method.key for method in METHODS]
     return [
-        CellSpec(key, seed, share, gamma)
+        CellSpec(key, seed, share if method_of(key).conditional else 1.0, gamma)
         for seed in seeds
         for share in sorted(descriptors, reverse=True)
         for key in keys
@@ -32,11 +32,11 @@ def sweep_specs(
 ) -> list[CellSpec]:
     """Figure 5: the methods at every γ and at the validated one, and what they are compared with."""
     for key in methods:
-        if method_of(key).gammas is None:
-            able = ", ".join(method.key for method in METHODS if method.gammas)
+        if method_of(key).gammas is None or not method_of(key).zero_shot:
+            able = ", ".join(method.key for method in METHODS if method.gammas and method.zero_shot)
             raise UsageError(f"{key} has no guidance scale to sweep; choose from {able}")
     return [
-        *table_specs(REFERENCE_CELLS[:1] + REFERENCE_CELLS[2:], seeds, [1.0]),
+        *table_specs(REFERENCE_CELLS, seeds, [1.0]),
         *table_specs(["cond-multitask"], seeds, descriptors),
         *(
             CellSpec(key, seed, share, gamma)
@@ -50,7 +50,7 @@ def sweep_specs(
 
 def control_specs(methods: Sequence[str], seeds: Sequence[int], descriptors: Sequence[float]) -> list[CellSpec]:
     """Each method with its own questions and with others in their place, and the methods that need no model."""
-    found = table_specs(["multitask", "task"], seeds, [1.0])
+    found = table_specs(REFERENCE_CELLS, seeds, [1.0])
     replaced: tuple[Control | None, ...] = (None, *QUESTION_CONTROLS)
     for key in methods or CONTROLLED:
         if not method_of(key).conditional or not method_of(key).zero_shot:

@@ -11,10 +11,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from metavqa_cli.engine.build import open_dataset
-from metavqa_cli.engine.cells import TASKS_AT_ONCE, Bench, CellSpec
+from metavqa_cli.engine.cells import Bench, CellSpec
 from metavqa_cli.engine.classifier import NAMES, Classifier, check_encoder
 from metavqa_cli.engine.contrast import HyperClip
 from metavqa_cli.engine.ensure import Ensured, finished_run, made_hyperclip
+from metavqa_cli.engine.evaluate import TASKS_AT_ONCE
 from metavqa_cli.engine.generators import VARIANTS, Decoder, adapted_latents, generator_name
 from metavqa_cli.engine.lineage import (
     Model,
@@ -23,6 +24,7 @@ from metavqa_cli.engine.lineage import (
     model_layout,
     parent_run,
     perform,
+    saw_all_questions,
     started,
     trained_with,
 )
@@ -71,9 +73,12 @@ def hyperclip_for(workspace: Workspace, made: Classifier, chosen: str | None) ->
         check_finished(run)
         return run
     generator = made.runs.get("generator")
-    found = runs.newest(
-        workspace, "hyperclip", match=lambda run: run.manifest()["parents"].get("generator") == generator
-    )
+
+    def match(run: Run) -> bool:  # rather one that saw every question: a table also trains others
+        return run.manifest()["parents"].get("generator") == generator
+
+    found = runs.newest(workspace, "hyperclip", match=lambda run: match(run) and saw_all_questions(run))
+    found = found or runs.newest(workspace, "hyperclip", match=match)
     if found is None or generator is None:
         raise MissingError(
             f"there is no finished HyperCLIP for the generator {generator!r}, from which the classifier comes; "

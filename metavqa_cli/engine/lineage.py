@@ -22,6 +22,7 @@ from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
 
 MODEL_VERSION = 1
+TRAINED = ("baseline", "zoo", "hvae", "hyperclip", "ldm", "regression")  # kinds with a `metavqa train` of their own
 Result = dict[str, Any]
 Work = Callable[[Run], Iterator[Event | Result]]
 
@@ -44,6 +45,10 @@ def sections(config: Config, kind: str) -> dict[str, Any]:
         own["baseline"] = {"method": method, **config.recipe().model_dump(mode="json")}
         own |= {"hnet": values["hnet"]} if "hnet" in method or method == "cond-multitask" else {}
         own |= {"questions": values["questions"]} if method in CONDITIONAL else {}
+    if kind == "hyperclip":  # validated on few-shot latents
+        own["few_shot"] = [config.eval.few_shot_steps, config.eval.few_shot_z_lr]
+    if kind == "cell":
+        own["few_shot_e_lr"] = config.recipes.cond_hnet_maml.inner_lr
     return own
 
 
@@ -184,6 +189,11 @@ def trained_config(run: Run) -> Config:
     return validate(run.config())
 
 
+def saw_all_questions(run: Run) -> bool:
+    """Whether no training question was hidden from the run (``questions.descriptors``)."""
+    return bool(run.config().get("questions", {}).get("descriptors", 1) == 1)
+
+
 def model_layout(model: Model) -> WeightLayout:
     """How the model's weights are arranged. ``JobError`` when that means something else to this version."""
     try:
@@ -240,7 +250,8 @@ def find_parent(
 def check_finished(run: Run) -> None:
     """``MissingError`` with the command that finishes ``run`` when it has not finished."""
     if run.state() != "finished":
-        way_out = f"finish it with `metavqa train {run.kind} --resume {run.id}`"
+        again = f"`metavqa train {run.kind} --resume {run.id}`"
+        way_out = f"finish it with {again if run.kind in TRAINED else 'the command that began it'}"
         raise MissingError(f"run {run.id} is {run.state()}, not finished; {way_out}")
 
 

@@ -16,9 +16,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from metavqa_cli.base_network.adapter import answer_logits
-from metavqa_cli.engine.cells import Bench, sampler_text
+from metavqa_cli.engine.cells import Bench
 from metavqa_cli.engine.diffusion import HyperLdm, question_seeds
 from metavqa_cli.engine.ensure import Ensured, finished_run, made_ldm
+from metavqa_cli.engine.evaluate import sampler_text
 from metavqa_cli.engine.generators import Decoder
 from metavqa_cli.engine.identify import Subject
 from metavqa_cli.engine.lineage import load_model, parent_run, perform, started

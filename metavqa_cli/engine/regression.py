@@ -9,7 +9,16 @@ from torch import Tensor
 
 from metavqa_cli.engine.build import open_dataset
 from metavqa_cli.engine.generators import Decoder
-from metavqa_cli.engine.lineage import Model, load_model, model_layout, parent_run, perform, save_model
+from metavqa_cli.engine.lineage import (
+    Model,
+    check_dataset,
+    check_finished,
+    load_model,
+    model_layout,
+    parent_run,
+    perform,
+    save_model,
+)
 from metavqa_cli.engine.loop import train
 from metavqa_cli.engine.measure import mean_accuracy, training_plan
 from metavqa_cli.engine.questions import KnownQuestions
@@ -67,6 +76,8 @@ class RegressionTraining:
 
 def train_regression(session: Session, target: Run) -> Iterator[Event]:
     """Train the regression to ``target``, a generator or a zoo; ends with ``RunFinished``."""
+    check_dataset(target, open_dataset(session.workspace, session.config.dataset.name))
+    check_finished(target)
     variant = "zoo" if target.kind == "zoo" else target.manifest()["variant"]
     work = partial(_train_regression, session, target)
     yield from perform(session, "regression", {"target": target}, {"variant": variant}, work)

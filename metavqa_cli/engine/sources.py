@@ -1,6 +1,6 @@
 """Where a method's weights come from: the runs that it is made of, and the functions from tasks to weights.
 
-``parents_of`` finds or makes the runs, ``source_of`` loads them. One entry of ``BUILDERS`` for each kind of method.
+``parents_of`` finds or makes the runs, ``source_of`` loads them.
 """
 
 from collections.abc import Callable, Generator
@@ -98,8 +98,8 @@ def parents_of(session: Session, key: str) -> Generator[Event, None, Parents]:
     if key in ("task", "nearest-task", "kernel-task"):
         return {"generator": (yield from ensure_generator(session, on, None, True))}
     parents = {}
-    if "ldm" in key:
-        parents["ldm"] = yield from made_ldm(session, on)
+    if "ldm" in key or key == "gp":
+        parents["ldm"] = yield from made_ldm(session, "task" if key == "gp" else on)
     if key.endswith(("hyperclip", "eq11", "best")):
         parents["hyperclip"] = yield from made_hyperclip(session, on)
         parents["generator"] = yield from ensure_generator(session, on, None, True)
@@ -122,7 +122,7 @@ def source_of(session: Session, key: str, parents: Parents, gamma: float | None,
         return _from_regression(session, parents["regression"])
     if key.startswith(("nearest", "kernel", "zoo")):
         return _from_memory(session, key, parents, validation)
-    if "ldm" in key:
+    if "ldm" in key or key == "gp":
         return _from_ldm(session, key, parents, gamma, validation)
     return _from_hyperclip(session, parents)
 
@@ -132,7 +132,7 @@ def _from_weights(session: Session, run: Run | None) -> Source:
     config, layout = session.config, layout_of(session)
     if run is None:
         generator = torch.Generator().manual_seed(config.seed)
-        start = initial_weights(layout, config.base_network.init, generator).to(session.device)
+        start = initial_weights(layout, "near-clip", generator).to(session.device)
         W, scale = zero_shot_weights(layout, 1, session.device)[0], config.base_network.logit_scale
     else:
         model = load_model(run, session.device)
@@ -159,11 +159,13 @@ def _from_latents(session: Session, decoder: Decoder) -> Source:
 
 
 def _from_embeddings(session: Session, run: Run) -> Source:
-    """h(e), and after adapting e, at the rate of Cond. HNet-MAML (A.8)."""
+    """h(e), and after adapting e, at the rate of Cond. HNet-MAML (A.8), which keeps the one that it was trained for."""
     model = load_model(run, session.device)
     layout, scale, whitener = model_layout(model), _scale(model), _whitener(model)
     network = ConditionalHypernetwork(load_hypernetwork(model, len(whitener.mean)))
-    lr, steps = trained_with(model).recipes.cond_hnet_maml.inner_lr, session.config.eval.few_shot_steps
+    config, steps = trained_with(model), session.config.eval.few_shot_steps
+    own = config.baseline.method == "cond-hnet-maml"
+    lr = config.recipe().inner_lr if own else session.config.recipes.cond_hnet_maml.inner_lr
 
     def few_shot(arena: Arena) -> Tensor:
         e = adapt_latents(network, whitener(arena.e), arena.support, steps, lr, layout, scale)
@@ -233,7 +235,9 @@ def _from_ldm(session: Session, key: str, parents: Parents, gamma: float | None,
     ldm = HyperLdm(parents["ldm"], session.device, session.config.sampling)
     decoder, seed, config = ldm.decoder, session.config.seed, session.config
     scale = ldm.gamma if gamma is None else gamma
-    notes: tuple[tuple[str, Any], ...] = ()
+    notes: tuple[tuple[str, Any], ...] = (("trust", ldm.sampler.trust),)
+    if key == "gp":  # what HyperLDM is anchored at, without any diffusion
+        return Source(decoder.layout, decoder.logit_scale, lambda arena, sample: decoder.decode(ldm.anchored(arena.e)))
     if key.endswith(("eq11", "best")):
         judge = HyperClip(parents["hyperclip"], session.device)
 
@@ -260,7 +264,7 @@ def _from_ldm(session: Session, key: str, parents: Parents, gamma: float | None,
                 for eta in ETA_GRID
             }
             eta = max(found, key=lambda value: found[value])
-        latents, notes = partial(guided, eta), (("eta", eta),)
+        latents, notes = partial(guided, eta), (*notes, ("eta", eta))
 
     def few_shot(arena: Arena) -> Tensor:
         z = latents(arena, 0)

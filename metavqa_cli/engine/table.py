@@ -16,7 +16,12 @@ Row = dict[str, Any]
 
 REFERENCE = ("multitask", "zero-shot", None)  # method, setting and control of what all others are compared with
 NOVELTIES = ("wording", "combination", "family")
-IN_PLACE = {"shuffled": ", shuffled questions", "empty": ", empty question", "random-words": ", random words"}
+IN_PLACE = {
+    "shuffled": ", shuffled questions",
+    "empty": ", empty question",
+    "random-words": ", random words",
+    "other": ", another question",
+}
 
 
 @dataclass(frozen=True, eq=False)

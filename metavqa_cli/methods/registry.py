@@ -49,6 +49,7 @@ METHODS: tuple[Method, ...] = (
     ),
     Method("task", "Task-loss generator", "ours", zero_shot=False, few_shot="z"),
     Method("regression", "regression e → z (task)", "control", conditional=True),
+    Method("gp", "Gaussian process e → z (task)", "control", conditional=True),
 )
 CONTROLS: tuple[Method, ...] = (
     Method("regression-hvae", "regression e → z (HVAE)", "control", conditional=True),

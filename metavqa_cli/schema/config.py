@@ -210,7 +210,9 @@ class Hyperclip(Section):
     """HyperCLIP: from weights to CLIP embeddings, by contrast with the questions (Algorithm 1, Appendix A.7.2)."""
 
     hidden: Positive = Field(256, description="width of its tanh layer")
-    epochs: Positive = Field(100, description="passes over the described training tasks")
+    epochs: Positive = Field(
+        100, description="passes over the training tasks (as many steps, however few are described)"
+    )
     lr: Rate = Field(3e-4, description="Adam learning rate")
     batch: Positive = Field(128, description="tasks in a batch")
     grad_clip: Rate = Field(10.0, description="gradient norm limit")
@@ -236,7 +238,9 @@ class Regression(Section):
     """The control: a two-layer network from the question straight to the latent or to the weights."""
 
     hidden: Positive = Field(512, description="hidden width")
-    epochs: Positive = Field(120, description="passes over the described training tasks")
+    epochs: Positive = Field(
+        120, description="passes over the training tasks (as many steps, however few are described)"
+    )
     lr: Rate = Field(2e-3, description="Adam learning rate")
     batch: Positive = Field(128, description="tasks in a batch")
     grad_clip: Rate = Field(1.0, description="gradient norm limit")

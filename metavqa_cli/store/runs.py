@@ -193,7 +193,7 @@ def create(
     }  # fmt: skip
     draft = workspace.runs_dir / temporary_name()
     try:
-        return _move_in(draft, manifest, config)
+        return _move_in(draft, manifest, config, fresh)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -212,8 +212,8 @@ def remove(run: Run, force: bool = False) -> None:
         shutil.rmtree(doomed)
 
 
-def _move_in(draft: Path, manifest: dict[str, Any], config: dict[str, Any]) -> Run:
-    """Write the draft folder and rename it to the first id that is free."""
+def _move_in(draft: Path, manifest: dict[str, Any], config: dict[str, Any], fresh: bool) -> Run:
+    """Write the draft folder and rename it to the first id that is free; to none if another process was faster."""
     import tomlkit
 
     base = _base(manifest["kind"], manifest["key"])
@@ -226,6 +226,8 @@ def _move_in(draft: Path, manifest: dict[str, Any], config: dict[str, Any]) -> R
             if not run.path.exists() and _rename(draft, run.path):
                 sync_folder(run.path.parent)
                 return run
+        if not fresh and run.is_intact() and run.manifest()["key"] == manifest["key"]:
+            return run
         number += 1
 
 

@@ -91,7 +91,7 @@ def test_a_dataset_brings_its_own_configuration(metavqa: Terminal, bare: Workspa
     assert config["dataset"] == miniature.dataset().manifest["recipe"]["dataset"]
     done = metavqa("train", "baseline", *brief, "--set", "dataset.images=5000")
     assert (done.code, done.out) == (2, "")
-    assert "the dataset 'mini' was built with dataset.images = 700, not 5000 (from --set)" in done.err
+    assert "the dataset 'mini' was built with dataset.images = 1500, not 5000 (from --set)" in done.err
     assert "`metavqa dataset build --name NEW`" in done.err
 
 

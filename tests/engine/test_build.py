@@ -24,7 +24,7 @@ from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.miniature import CPU, session
 
-SMALL = {"images": 80, "questions": 150, "pairs_per_task": 20, "min_pairs": 5}
+SMALL = {"images": 240, "questions": 150, "pairs_per_task": 20, "min_pairs": 5}
 
 
 class Stub(ClipEncoder):
@@ -94,12 +94,12 @@ def test_what_is_on_disk_is_what_was_asked_for(empty: Workspace) -> None:
     folder = open_dataset(empty, "mini")
     built = events[-1]
     assert isinstance(built, DatasetBuilt) and built.summary == folder.manifest["summary"]
-    assert len(list((folder.path / "images").rglob("*.png"))) == 80
+    assert len(list((folder.path / "images").rglob("*.png"))) == 240
     assert folder.image_features.ids == folder.tasks.image_ids()
     assert folder.text_features.ids == folder.tasks.texts()
     progress = [event for event in events if isinstance(event, ProgressMade)]
     assert [(p.phase, p.done) for p in progress if p.done == p.total] == [
-        ("drawing images", 80),
+        ("drawing images", 240),
         ("embedding images", len(folder.image_features)),
         ("embedding texts", len(folder.text_features)),
     ]

@@ -8,7 +8,8 @@ import torch
 
 from metavqa_cli.engine import diffusion, generators
 from metavqa_cli.engine.loop import Plan
-from metavqa_cli.schema.events import ValidationMeasured
+from metavqa_cli.schema.events import RunFinished, ValidationMeasured
+from metavqa_cli.store import runs
 from tests import miniature
 from tests.miniature import session
 
@@ -20,6 +21,38 @@ def test_the_chosen_gamma_is_the_best_one_on_the_validation_tasks(objective: str
     measured = {float(gamma): accuracy for gamma, accuracy in result["gamma_validation"].items()}
     assert tuple(measured) == diffusion.GAMMA_GRID
     assert measured[result["gamma"]] == max(measured.values()) > min(measured.values())
+
+
+def test_the_saved_run_samples_with_the_gamma_and_trust_that_were_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trust, too, is what is best on the validation tasks, here by a score that no two classifiers share."""
+
+    def score(layout: Any, weights: torch.Tensor, *rest: Any) -> float:
+        return float(weights.double().square().mean())
+
+    workspace = miniature.copy(tmp_path / "ws")
+    monkeypatch.setattr(diffusion, "mean_accuracy", score)
+    monkeypatch.setattr(diffusion, "GAMMA_GRID", (2.0,))
+    measured: dict[tuple[float, float], float] = {}
+    real = diffusion.chosen_guidance
+
+    def remember(training: diffusion.LdmTraining) -> Any:
+        gamma, trust, found = real(training)
+        measured.update(found)
+        return gamma, trust, found
+
+    monkeypatch.setattr(diffusion, "chosen_guidance", remember)
+    doing = session(workspace, ldm={"anchor": True}, sampling={"temperature": 0.3})
+    *_, last = diffusion.train_ldm(doing, miniature.run("hvae", "task", workspace))
+    assert isinstance(last, RunFinished)
+    assert {trust for _, trust in measured} == set(diffusion.TRUST_GRID) and len(set(measured.values())) == 3
+    chosen = last.result["gamma"], last.result["trust"]
+    assert measured[chosen] == max(measured.values())
+    ldm = diffusion.HyperLdm(runs.get(workspace, last.run), miniature.CPU, doing.config.sampling)
+    tasks = miniature.dataset().arena("validation", miniature.CPU)
+    weights = ldm.weights(tasks.e, ldm.gamma, diffusion.question_seeds(tasks, 0, 0))
+    assert last.result["validation"]["accuracy"] == pytest.approx(score(None, weights), rel=1e-6)
 
 
 def test_decoded_accuracy_on_training_tasks_is_logged_while_the_hvae_trains() -> None:
