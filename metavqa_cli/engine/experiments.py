@@ -3,12 +3,14 @@
 from collections.abc import Generator, Sequence
 
 from metavqa_cli.engine.cells import Bench, CellSpec, measured_cell, scores_of
+from metavqa_cli.engine.ensure import Ensured
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.sources import method_of
 from metavqa_cli.engine.table import Row, Score, rows
 from metavqa_cli.methods.registry import CONTROLS, METHODS, QUESTION_CONTROLS, Control
 from metavqa_cli.schema.errors import UsageError
-from metavqa_cli.schema.events import Event, ProgressMade
+from metavqa_cli.schema.events import Event, ProgressMade, Reused, RunFinished
+from metavqa_cli.store.runs import Run
 
 REFERENCE_CELLS = ("multitask", "task", "task-ldm-w")  # what differences and ceilings are measured by
 CONTROLLED = ("task-ldm", "hvae-ldm")  # methods whose use of the text is examined when none is named
@@ -70,11 +72,28 @@ def shard(specs: Sequence[CellSpec], part: int, parts: int) -> list[CellSpec]:
     return list(specs)[part - 1 :: parts]
 
 
+def without_reuse(events: Ensured) -> Ensured:
+    """Everything but the notices that what a cell is made of was found: a table finds hundreds."""
+    reused = False
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            run: Run = end.value
+            return run
+        if isinstance(event, Reused):
+            if event.kind == "cell":
+                yield event
+        elif not (reused and isinstance(event, RunFinished)):
+            yield event
+        reused = isinstance(event, Reused)
+
+
 def measured(session: Session, specs: Sequence[CellSpec]) -> Generator[Event, None, list[Row]]:
     """The rows of the cells, each of which is measured where it is missing, and trained for where that is missing."""
     bench, scores = Bench(session), list[Score]()
     for done, spec in enumerate(specs):
-        run = yield from measured_cell(session, spec, bench)
+        run = yield from without_reuse(measured_cell(session, spec, bench))
         scores += scores_of(run, spec)
         yield ProgressMade("measuring cells", done + 1, len(specs), "cells")
     return rows(scores, bench.judged(), session.config.eval.bootstrap)
