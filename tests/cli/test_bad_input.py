@@ -321,7 +321,7 @@ def test_a_full_disk_costs_nothing_but_the_time(
 
 
 def test_a_full_disk_while_a_dataset_is_built(metavqa: Terminal, full: Workspace) -> None:
-    command = ["dataset", "build", "--name", "small", "--images", "80", "--set", "dataset.questions=150",
+    command = ["dataset", "build", "--name", "small", "--images", "240", "--set", "dataset.questions=150",
                "--set", "dataset.pairs_per_task=20", "--set", "dataset.min_pairs=5"]  # fmt: skip
     for name in ("tasks.jsonl", "images.safetensors", "dataset.json"):
         with no_space([name]):

@@ -12,7 +12,7 @@ from tests.cli.pipeline import data, furnished
 from tests.cli.terminal import Terminal
 
 SMALL = [
-    "--name", "small", "--images", "80", "--image-size", "32", "--set", "dataset.questions=150",
+    "--name", "small", "--images", "240", "--image-size", "32", "--set", "dataset.questions=150",
     "--set", "dataset.pairs_per_task=20", "--set", "dataset.min_pairs=5", "--set", "runtime.workers=1",
 ]  # fmt: skip
 INFO_KEYS = {
