@@ -141,5 +141,5 @@ def _matches(path: Path) -> list[Path]:
     folder = next((parent for parent in path.parents if S_ISDIR(_mode(parent))), Path(path.anchor))
     try:
         return sorted(match for match in folder.glob(str(path.relative_to(folder))) if match.is_file())
-    except (ValueError, NotImplementedError):  # not a pattern that pathlib accepts, such as "**.png" before 3.13
+    except ValueError:  # not a pattern that pathlib accepts, such as "**.png" before 3.13
         return []

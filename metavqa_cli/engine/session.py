@@ -61,7 +61,7 @@ def choose_device(name: str) -> torch.device:
         if device.type not in DEVICES:
             raise RuntimeError("metavqa runs on " + ", ".join(DEVICES))
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
         reason = str(error).splitlines()[0]
         raise DeviceError(f"the device {name!r} cannot be used ({reason}); use --device auto or cpu") from None
     return device

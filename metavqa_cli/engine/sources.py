@@ -6,7 +6,7 @@
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ from metavqa_cli.tasks.arena import Arena
 Parents = dict[str, Run]
 ETA_GRID = (0.0, 0.1, 0.3, 1.0, 3.0)
 WIDTH_GRID = (0.05, 0.1, 0.2, 0.4)  # bandwidths of the kernel average, in units of the cosine
-BASELINES = ("multitask", "mnet-maml", "mnet-fomaml", "hnet-maml", "cond-multitask", "film", "cond-hnet-maml")
+BASELINES: tuple[BaselineMethod, ...] = get_args(BaselineMethod)
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,10 @@ def method_of(key: str) -> Method:
 
 def parents_of(session: Session, key: str) -> Generator[Event, None, Parents]:
     """The runs that the method is made of, trained where they are missing."""
-    if key in BASELINES:
-        yield from ensured_dataset(session, True)
-        return {"baseline": (yield from made_baseline(session, _baseline(key)))}
+    for method in BASELINES:
+        if key == method:
+            yield from ensured_dataset(session, True)
+            return {"baseline": (yield from made_baseline(session, method))}
     if key in ("clip", "support-majority"):
         yield from ensured_dataset(session, True)
         return {}
@@ -309,10 +310,6 @@ class Standardised:
     def decode(self, z: Tensor) -> Tensor:
         """Weights [batch, P] of standardised latents [batch, L]."""
         return self.decoder.decode(self.scaler.restore(z))
-
-
-def _baseline(key: str) -> BaselineMethod:
-    return key  # type: ignore[return-value]  # BASELINES are these
 
 
 def _scale(model: Model) -> float:

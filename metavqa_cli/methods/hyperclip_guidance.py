@@ -1,6 +1,5 @@
-"""HyperCLIP guidance at inference: start latents and questions → guided latents → weights (Algorithm 11)."""
+"""HyperCLIP guidance at inference: start latents and questions → guided latents (Algorithm 11)."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,17 +28,3 @@ def hyperclip_latents(
 ) -> Float[Tensor, "batch latent"]:
     """One guided latent for each question ``e[i]``, from ``z0[i]``, or from a single row that all share (HNet)."""
     return guide(model, generator.decode, z0.expand(len(e), -1), e, steps, lr, lam)
-
-
-@torch.no_grad()
-def guided_weights(
-    model: HyperCLIP,
-    generator: Generator,
-    z0: Float[Tensor, "#batch latent"],
-    e: Float[Tensor, "batch embed"],
-    steps: int,
-    lr: float,
-    lam: float,
-) -> Float[Tensor, "batch params"]:
-    """The base-network weights of ``hyperclip_latents``."""
-    return generator.decode(hyperclip_latents(model, generator, z0, e, steps, lr, lam))

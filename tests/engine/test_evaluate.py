@@ -39,7 +39,7 @@ ROW_KEYS = {
 
 
 @pytest.fixture(scope="module")
-def test_arena() -> Arena:
+def held_out() -> Arena:
     return miniature.dataset().arena("test", CPU)
 
 
@@ -77,30 +77,30 @@ def measures(ldm: HyperLdm, arena: Arena) -> dict[str, torch.Tensor]:
     }
 
 
-def test_no_accuracy_depends_on_the_order_of_the_tasks(ldm: HyperLdm, test_arena: Arena) -> None:
-    order = torch.randperm(len(test_arena), generator=torch.Generator().manual_seed(4))
-    permuted = test_arena.select(order)
-    assert permuted.tasks != test_arena.tasks
-    straight, other = measures(ldm, test_arena), measures(ldm, permuted)
+def test_no_accuracy_depends_on_the_order_of_the_tasks(ldm: HyperLdm, held_out: Arena) -> None:
+    order = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(4))
+    permuted = held_out.select(order)
+    assert permuted.tasks != held_out.tasks
+    straight, other = measures(ldm, held_out), measures(ldm, permuted)
     config = miniature.config()
     for name in straight:
         assert torch.equal(straight[name][order], other[name]), name
         rows = [as_row(Measurement("m", "l", "s", values), arena, config)
-                for values, arena in ((straight[name], test_arena), (other[name], permuted))]  # fmt: skip
+                for values, arena in ((straight[name], held_out), (other[name], permuted))]  # fmt: skip
         assert rows[0] == rows[1]
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_no_accuracy_depends_on_how_many_tasks_are_measured_at_once(
-    size: int, ldm: HyperLdm, test_arena: Arena, monkeypatch: pytest.MonkeyPatch
+    size: int, ldm: HyperLdm, held_out: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = measures(ldm, test_arena)
+    whole = measures(ldm, held_out)
     monkeypatch.setattr(evaluation, "TASKS_AT_ONCE", size)
-    parts = measures(ldm, test_arena)
+    parts = measures(ldm, held_out)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_zero_shot_clip_takes_the_nearest_statement(test_arena: Arena) -> None:
+def test_zero_shot_clip_takes_the_nearest_statement(held_out: Arena) -> None:
     folder = miniature.dataset()
     images = dict(zip(folder.image_features.ids, folder.image_features.features, strict=True))
     texts = dict(zip(folder.text_features.ids, folder.text_features.features, strict=True))
@@ -109,14 +109,14 @@ def test_zero_shot_clip_takes_the_nearest_statement(test_arena: Arena) -> None:
         answers = np.stack([texts[statement] for statement in task.statements])
         expected.append(np.mean([(answers @ images[image]).argmax() == label for image, label in task.query]))
     judge = Judge(Decoder(load_model(miniature.run("hvae"), CPU)).layout, 30.0)
-    assert by_chunk(test_arena, judge.zero_shot).tolist() == pytest.approx(expected)
+    assert by_chunk(held_out, judge.zero_shot).tolist() == pytest.approx(expected)
 
 
-def test_shuffled_questions_leave_no_task_its_own(test_arena: Arena) -> None:
-    shuffled = with_shuffled_questions(test_arena, 0)
-    assert not (shuffled.e == test_arena.e).all(1).any()
-    assert sorted(map(tuple, shuffled.e.tolist())) == sorted(map(tuple, test_arena.e.tolist()))
-    assert shuffled.query is test_arena.query
+def test_shuffled_questions_leave_no_task_its_own(held_out: Arena) -> None:
+    shuffled = with_shuffled_questions(held_out, 0)
+    assert not (shuffled.e == held_out.e).all(1).any()
+    assert sorted(map(tuple, shuffled.e.tolist())) == sorted(map(tuple, held_out.e.tolist()))
+    assert shuffled.query is held_out.query
 
 
 def test_the_rows_have_stable_keys_and_say_what_they_are(shared: Workspace) -> None:
@@ -136,21 +136,21 @@ def test_the_rows_have_stable_keys_and_say_what_they_are(shared: Workspace) -> N
         assert row["tasks"] == miniature.dataset().manifest["summary"][expected]
 
 
-def test_a_row_is_the_mean_over_tasks_and_over_the_tasks_of_each_novelty(test_arena: Arena) -> None:
-    values = torch.linspace(0, 1, len(test_arena))
-    row = as_row(Measurement("m", "l", "s", values), test_arena, miniature.config())
+def test_a_row_is_the_mean_over_tasks_and_over_the_tasks_of_each_novelty(held_out: Arena) -> None:
+    values = torch.linspace(0, 1, len(held_out))
+    row = as_row(Measurement("m", "l", "s", values), held_out, miniature.config())
     assert row["mean"] == pytest.approx(50, abs=1e-3)
     for kind in ("wording", "combination", "family"):
-        of_kind = [float(v) for v, task in zip(values, test_arena.tasks, strict=True) if task.novelty == kind]
+        of_kind = [float(v) for v, task in zip(values, held_out.tasks, strict=True) if task.novelty == kind]
         assert row[kind] == (pytest.approx(100 * np.mean(of_kind), abs=1e-3) if of_kind else None)
 
 
-def test_sampled_accuracy_is_the_mean_over_the_samples(ldm: HyperLdm, test_arena: Arena) -> None:
-    both = sampled_accuracies(ldm, 1.0, 0, 2, test_arena)
-    first = sampled_accuracies(ldm, 1.0, 0, 1, test_arena)
+def test_sampled_accuracy_is_the_mean_over_the_samples(ldm: HyperLdm, held_out: Arena) -> None:
+    both = sampled_accuracies(ldm, 1.0, 0, 2, held_out)
+    first = sampled_accuracies(ldm, 1.0, 0, 1, held_out)
     assert not torch.equal(both, first)
-    weights = ldm.weights(test_arena.e, 1.0, evaluation.question_seeds(test_arena, 0, 1))
-    second = accuracies(ldm.decoder.layout, weights, test_arena.query, ldm.decoder.logit_scale)
+    weights = ldm.weights(held_out.e, 1.0, evaluation.question_seeds(held_out, 0, 1))
+    second = accuracies(ldm.decoder.layout, weights, held_out.query, ldm.decoder.logit_scale)
     assert torch.allclose(both, (first + second) / 2)
 
 
@@ -172,7 +172,7 @@ def test_generators_and_initialisations_can_be_measured_alone(shared: Workspace)
         rows_of([zoo], shared)
 
 
-def test_few_shot_adaptation_starts_from_the_initialisation(test_arena: Arena) -> None:
+def test_few_shot_adaptation_starts_from_the_initialisation(held_out: Arena) -> None:
     """Without a step it is the initialisation itself; with some it is not."""
     model = load_model(miniature.run("baseline"), CPU)
     layout = Decoder(load_model(miniature.run("hvae"), CPU)).layout
@@ -181,10 +181,10 @@ def test_few_shot_adaptation_starts_from_the_initialisation(test_arena: Arena) -
     settings = miniature.config().eval
     still = settings.model_copy(update={"few_shot_steps": 0})
     far = settings.model_copy(update={"few_shot_steps": 20, "few_shot_lr": 0.2})
-    assert torch.equal(judge.few_shot(init.W, still, test_arena), judge(init.W[None], test_arena))
-    support = test_arena.support
-    loss = [judge_loss(judge, init.W, s, test_arena) for s in (still, far)]
-    assert loss[1] < loss[0] and support.n_tasks == len(test_arena)
+    assert torch.equal(judge.few_shot(init.W, still, held_out), judge(init.W[None], held_out))
+    support = held_out.support
+    loss = [judge_loss(judge, init.W, s, held_out) for s in (still, far)]
+    assert loss[1] < loss[0] and support.n_tasks == len(held_out)
 
 
 def judge_loss(judge: Judge, W: torch.Tensor, settings: Any, arena: Arena) -> float:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from metavqa_cli.generator.hypernetwork import Hypernetwork
 from metavqa_cli.guidance.hyperclip import HyperCLIP, guide, similarity
 from metavqa_cli.guidance.hyperldm import LatentScaler
-from metavqa_cli.methods.hyperclip_guidance import guided_weights, hyperclip_latents, start_latents
+from metavqa_cli.methods.hyperclip_guidance import hyperclip_latents, start_latents
 from tests.guidance.gaussian import rows
 
 SCALER = LatentScaler(torch.tensor([10.0, -10.0]), torch.tensor([2.0, 0.1]))
@@ -57,10 +57,3 @@ def test_a_meta_learned_start_is_shared_and_not_changed() -> None:
     assert not z.requires_grad
     assert torch.equal(z0, rows(1, 2).float())
     assert torch.equal(hyperclip_latents(model, h, z0, e, 10, 0.1, 1e6), z0.expand(3, -1))
-
-
-def test_guided_weights_are_the_decoded_latents() -> None:
-    (model, h), e, z0 = models(), questions(3), rows(3, 2).float()
-    found = guided_weights(model, h, z0, e, 10, 0.1, 0.01)
-    torch.testing.assert_close(found, h.decode(hyperclip_latents(model, h, z0, e, 10, 0.1, 0.01)).detach())
-    assert not found.requires_grad
