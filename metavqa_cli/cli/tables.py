@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 24 * 3600.0  # seconds that a shard waits for a run that another one is making
 CSV_COLUMNS = (
-    "method", "label", "setting", "control", "descriptors", "gamma", "validated", "mean", "sd", "ci_low", "ci_high",
-    "diff", "diff_low", "diff_high", "closed", "drop", "drop_low", "drop_high", "wording", "combination", "family",
-    "pooled", "unshared", "tasks", "seeds", "sampler",
+    "method", "label", "setting", "control", "descriptors", "gamma", "validated", "trust", "mean", "sd", "ci_low",
+    "ci_high", "diff", "diff_low", "diff_high", "closed", "drop", "drop_low", "drop_high", "wording", "combination",
+    "family", "pooled", "unshared", "tasks", "seeds", "sampler",
 )  # fmt: skip
 MethodsOption = Annotated[
     list[str] | None, typer.Option("--method", "-m", help="Row of the table; may be repeated, or a,b,c.")
@@ -68,7 +68,9 @@ def table(
     """Tables 1 and 4 of the paper; trains and measures what is missing."""
     part, chosen = shard_of(shard), chosen_format(format, json)
     seed_numbers, shares = seed_list(seeds), share_list(descriptors)
-    session = _session(preset, config, set, dataset, device)
+    if cells and (method or shard):
+        raise UsageError("name finished cells, or what is to be measured (--method, --shard), not both")
+    session = _session(preset, config, set, _dataset_of(cells) if cells and not dataset else dataset, device)
     from metavqa_cli.engine.experiments import table_specs
 
     specs = table_specs(name_list(method), seed_numbers, shares)
@@ -200,6 +202,13 @@ def _measured(session: "Session", specs: "Sequence[CellSpec]", part: tuple[int, 
     if not chosen:
         raise UsageError(f"there are {len(specs)} cells, so shard {part[0]}/{part[1]} is empty; take fewer shards")
     return finish(measured(session, chosen))
+
+
+def _dataset_of(cells: "Sequence[str]") -> str:
+    """The dataset that the first of the cells was measured on."""
+    from metavqa_cli.store import runs
+
+    return str(runs.get(workspace(), cells[0]).manifest()["dataset"]["name"])
 
 
 def _joined(session: "Session", cells: Sequence[str]) -> list[dict[str, Any]]:

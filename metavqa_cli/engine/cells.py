@@ -45,6 +45,9 @@ class CellSpec:
             "seed": self.seed,
             "questions": config.questions.model_copy(update={"descriptors": self.descriptors}),
         }
+        if method_of(self.method).plain:
+            values["ldm"] = config.ldm.model_copy(update={"anchor": False})
+            values["sampling"] = config.sampling.model_copy(update={"temperature": 1.0, "latents": 1})
         return replace(session, config=config.model_copy(update=values))
 
 
@@ -171,12 +174,13 @@ def scores_of(run: Run, spec: CellSpec) -> list[Score]:
     """What the finished cell measured."""
     method, result = method_of(spec.method), run.result() or {}
     tensors, _ = load_tensors(run.model_path, remedy=f"measure it again: `metavqa runs rm {run.id}`")
-    validated = method.gammas is not None and spec.gamma is None
+    fixed = run.config().get("ldm", {}).get("gamma") if spec.gamma is None else spec.gamma
+    validated = method.gammas is not None and fixed is None
     return [
         Score(
             spec.method, method.label, "control" if spec.control else cast(Setting, name),
             spec.descriptors if method.conditional else 1.0, result["gamma"], validated, spec.seed,
-            result["sampler"], correct.numpy(), spec.control,
+            result["sampler"], correct.numpy(), spec.control, result.get("trust"),
         )
         for name, correct in tensors.items()
     ]  # fmt: skip

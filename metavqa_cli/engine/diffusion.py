@@ -23,7 +23,7 @@ from metavqa_cli.engine.loop import batch_indices, train
 from metavqa_cli.engine.measure import mean_accuracy, training_plan
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
-from metavqa_cli.guidance.anchor import QuestionAnchor
+from metavqa_cli.guidance.anchor import QuestionAnchor, learned_metric
 from metavqa_cli.guidance.cfg import LogLikelihood
 from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler, QuestionWhitener, diffusion_loss
 from metavqa_cli.guidance.schedule import Schedule, linear_schedule, scaled_linear_schedule
@@ -36,6 +36,7 @@ from metavqa_cli.tasks.arena import Arena, task_seed
 
 GAMMA_GRID = (0.5, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 TRUST_GRID = (0.0, 0.5, 1.0)
+ANCHOR = ("known", "metric", "weights", "sharpness")
 GAMMA_SAMPLES = 2  # draws for each validation task and gamma when gamma is chosen
 
 
@@ -76,14 +77,31 @@ class LdmTraining:
         z = self.scaler.standardise(decoder.latents)
         self.whole, self.unlabelled = z[known], z[~known] if settings.unlabelled else z[:0]
         self.anchor, self.rest = QuestionAnchor.none(train.e.shape[1], decoder.latent, z.device), self.whole
-        if settings.anchor:
-            self.anchor, self.rest = QuestionAnchor.fit(self.questions.e, self.whole)
         self.schedule = schedule_of(settings)
         self.whitener = self.questions.whitener
+        if settings.anchor:
+            self.anchor, self.rest = self._fitted_anchor()
         generator = torch.Generator().manual_seed(config.seed)
         self.module = Denoiser(
             decoder.latent, train.e.shape[1], settings.hidden, settings.time_dim, generator
         ).to(train.e.device)  # fmt: skip
+
+    def _fitted_anchor(self) -> tuple[QuestionAnchor, Tensor]:
+        """The anchor that does better on the validation tasks: with questions as they are, or with a learned metric.
+
+        A metric learned from few questions leads astray.
+        """
+        generator = torch.Generator().manual_seed(self.config.seed)
+        metric = learned_metric(self.questions.e, self.whole, generator)
+        fitted = [QuestionAnchor.fit(self.questions.e, self.whole, metric) for metric in (None, metric)]
+        return max(
+            fitted, key=lambda pair: self._accuracy_of(self.scaler.restore(pair[0](self.whitener(self.validation.e))))
+        )
+
+    def _accuracy_of(self, z: Tensor) -> float:
+        """Mean accuracy in per cent on the validation tasks of the weights of their latents z [task, L]."""
+        weights, decoder = self.decoder.decode(z), self.decoder
+        return mean_accuracy(decoder.layout, weights, self.validation.pairs, decoder.logit_scale)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         settings, seed = self.config.ldm, self.config.seed
@@ -115,9 +133,7 @@ class LdmTraining:
         total = 0.0
         for sample in range(samples):
             seeds = question_seeds(self.validation, self.config.seed, sample)
-            z = sampler(self.validation.e, gamma, seeds)
-            weights = self.decoder.decode(z)
-            total += mean_accuracy(self.decoder.layout, weights, self.validation.pairs, self.decoder.logit_scale)
+            total += self._accuracy_of(sampler(self.validation.e, gamma, seeds))
         return total / samples
 
 
@@ -235,7 +251,7 @@ class HyperLdm:
             _denoiser(model, settings), schedule_of(settings),
             LatentScaler(model.tensors["scaler.mean"], model.tensors["scaler.std"]),
             QuestionWhitener(model.tensors["whitener.mean"], model.tensors["whitener.transform"]),
-            QuestionAnchor(*(model.tensors[f"anchor.{name}"] for name in ("known", "weights", "sharpness"))), sampling,
+            QuestionAnchor(*(model.tensors[f"anchor.{name}"] for name in ANCHOR)), sampling,
             float(model.header["trust"]),
         )  # fmt: skip
 

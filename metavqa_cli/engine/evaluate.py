@@ -229,8 +229,10 @@ def sampled_accuracies(ldm: HyperLdm, gamma: float, seed: int, samples: int, are
 
 
 def sampler_text(sampling: Sampling) -> str:
-    """ "ddim, 25 steps": what must stand beside every result of diffusion."""
-    return "ddpm, all steps" if sampling.sampler == "ddpm" else f"ddim, {sampling.steps} steps"
+    """ "ddim, 25 steps, mean of 4 latents at temperature 0.3": what must stand beside every result of diffusion."""
+    steps = "ddpm, all steps" if sampling.sampler == "ddpm" else f"ddim, {sampling.steps} steps"
+    mean = f", mean of {sampling.latents} latents" if sampling.latents > 1 else ""
+    return steps + mean + ("" if sampling.temperature == 1 else f" at temperature {sampling.temperature:g}")
 
 
 def as_row(measured: Measurement, arena: Arena, config: Config) -> dict[str, Any]:

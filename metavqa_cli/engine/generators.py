@@ -124,7 +124,9 @@ def _train_generator(session: Session, parents: dict[str, Run], run: Run) -> Ite
         plan = training_plan(config, len(data), settings, clip_apart=("encoder", "decoder"))  # A.7.1
     else:  # a latent is seen once an epoch, the decoder at every step
         pace = config.task_latents
-        plan = training_plan(config, len(data), pace, rates={"mu": pace.z_lr}, decay=pace.decay)
+        plan = training_plan(
+            config, len(data), pace, rates={"mu": pace.z_lr}, weight_decay=pace.weight_decay, decay=pace.decay
+        )
     yield from train(run, training, plan, session.device)
     module, z = training.module, training.latents()
     scale = config.base_network.logit_scale

@@ -177,8 +177,8 @@ class Subject:
     descriptors: float = 1.0
 
     def session(self, session: Session) -> Session:
-        """The session of the job that examines it."""
-        return CellSpec(self.on, self.seed, self.descriptors).session(session)
+        """The session of the job that examines it: that of the table's HyperLDM on the generator."""
+        return CellSpec(f"{self.on}-ldm", self.seed, self.descriptors).session(session)
 
 
 def subjects(on: Sequence[str], seeds: Sequence[int], descriptors: Sequence[float]) -> list[Subject]:

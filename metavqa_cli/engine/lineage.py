@@ -21,8 +21,9 @@ from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
 
-MODEL_VERSION = 1
+MODEL_VERSION = 2
 TRAINED = ("baseline", "zoo", "hvae", "hyperclip", "ldm", "regression")  # kinds with a `metavqa train` of their own
+MEASURED_WITH = ("samples", "few_shot_steps", "few_shot_lr", "few_shot_z_lr")  # what a cell depends on of `eval`
 Result = dict[str, Any]
 Work = Callable[[Run], Iterator[Event | Result]]
 
@@ -48,6 +49,7 @@ def sections(config: Config, kind: str) -> dict[str, Any]:
     if kind == "hyperclip":  # validated on few-shot latents
         own["few_shot"] = [config.eval.few_shot_steps, config.eval.few_shot_z_lr]
     if kind == "cell":
+        own["eval"] = {name: values["eval"][name] for name in MEASURED_WITH}
         own["few_shot_e_lr"] = config.recipes.cond_hnet_maml.inner_lr
     return own
 

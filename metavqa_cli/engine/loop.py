@@ -64,6 +64,8 @@ class Plan:
     """Validations without a new best after which training stops; 0 never stops early."""
     rates: Mapping[str, float] = field(default_factory=dict)
     """Learning rates of parameters that have their own, by name."""
+    weight_decay: float = 0.0
+    """Decoupled (Loshchilov and Hutter, 2019), of the parameters without a rate of their own."""
     decay: float = 0.0
     """Last share of the steps in which the learning rates fall linearly to zero."""
     clip_apart: tuple[str, ...] = ()
@@ -128,8 +130,12 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
     """
     module = trainable.module
     clipped = clipping_groups(module, plan.clip_apart)
-    groups = [{"params": [p], "lr": plan.rates.get(name, plan.lr)} for name, p in module.named_parameters()]
-    optimizer = torch.optim.Adam(groups, lr=plan.lr, fused=device.type in ("cpu", "cuda"))
+    groups = [
+        {"params": [p], "lr": plan.lr, "weight_decay": plan.weight_decay}
+        | ({"lr": plan.rates[name], "weight_decay": 0.0} if name in plan.rates else {})
+        for name, p in module.named_parameters()
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=plan.lr, fused=device.type in ("cpu", "cuda"))
     rates = [group["lr"] for group in optimizer.param_groups]
     average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(plan.ema)) if plan.ema else None
     averaged = module if average is None else cast(M, average.module)

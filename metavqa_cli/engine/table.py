@@ -43,6 +43,8 @@ class Score:
     sampler: str | None
     correct: Float[np.ndarray, "task example"]
     control: Control | None = None
+    trust: float | None = None
+    """For an anchored HyperLDM: the part of γ with which its denoiser is guided, chosen on validation tasks."""
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -152,13 +154,14 @@ def _grouped(scores: Sequence[Score], judged: Judged) -> list[_Group]:
 
 def _row(group: _Group, reference: _Group | None, ceiling: float | None, own: _Group | None, resamples: int) -> Row:
     score, whole, of = group.first, estimate(group.accuracies.mean(0), resamples), group.by(group.judged.novelties)
-    gammas = [score.gamma for score in group.scores]
+    gammas, trusts = [score.gamma for score in group.scores], [score.trust for score in group.scores]
     diff, diff_low, diff_high = _difference(group, reference, resamples)
     drop, drop_low, drop_high = _difference(own, group if score.setting == "control" else None, resamples)
     return _rounded({
         "method": score.method, "label": score.label, "setting": score.setting, "control": score.control,
         "descriptors": score.descriptors, "gamma": gammas[0] if len({*gammas}) == 1 else None,
-        "validated": score.validated, "gammas": None if {*gammas} == {None} else gammas, "sampler": score.sampler,
+        "validated": score.validated, "gammas": None if {*gammas} == {None} else gammas,
+        "trust": None if {*trusts} == {None} else trusts, "sampler": score.sampler,
         "seeds": [score.seed for score in group.scores], "tasks": whole.n,
         "mean": whole.mean, "sd": spread(group.accuracies), "ci_low": whole.low, "ci_high": whole.high,
         "diff": diff, "diff_low": diff_low, "diff_high": diff_high,
@@ -203,8 +206,9 @@ def pivot(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
     """
     tables: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
-        same = tables.setdefault(row["setting"], {})
-        same.setdefault(name(row), {"method": name(row)}).update(_cells(row))
+        same, line = tables.setdefault(row["setting"], {}), name({**row, "gamma": None} if row["validated"] else row)
+        known = same.setdefault(line, {"method": name(row)})
+        known.update(_cells(row) | ({} if known["method"] == name(row) else {"method": line}))
     shares = {setting: sorted({row["descriptors"] for row in rows if row["setting"] == setting}) for setting in tables}
     return {setting: [_line(line, shares[setting]) for line in lines.values()] for setting, lines in tables.items()}
 

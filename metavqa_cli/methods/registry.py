@@ -9,7 +9,8 @@ Role = Literal["paper", "ours", "control"]
 @dataclass(frozen=True)
 class Method:
     """One row. ``conditional``: it reads training questions, so that hidden descriptors matter. ``gammas``: its
-    guidance scales in the table; None is the one chosen on validation tasks. ``few_shot`` says what is adapted."""
+    guidance scales in the table; None is the one chosen on validation tasks. ``few_shot`` says what is adapted.
+    ``plain``: HyperLDM is the paper's whatever is configured: no anchor, and one latent from all of the noise."""
 
     key: str
     label: str
@@ -18,6 +19,7 @@ class Method:
     zero_shot: bool = True
     few_shot: Literal["W", "z", "e"] | None = None
     gammas: tuple[float | None, ...] | None = None
+    plain: bool = False
 
 
 LDM_GAMMAS = (1.0, 1.5, None)
@@ -32,10 +34,11 @@ METHODS: tuple[Method, ...] = (
     Method("cond-hnet-maml", "Cond. HNet-MAML", "paper", conditional=True, few_shot="e"),
     Method("hnet-hyperclip", "HNet + HyperCLIP guidance", "paper", conditional=True),
     Method("hvae-hyperclip", "HVAE + HyperCLIP guidance", "paper", conditional=True),
-    Method("hnet-ldm", "HNet + HyperLDM", "paper", conditional=True, gammas=LDM_GAMMAS),
-    Method("hvae-ldm", "HVAE + HyperLDM", "paper", conditional=True, gammas=LDM_GAMMAS),
+    Method("hnet-ldm", "HNet + HyperLDM", "paper", conditional=True, gammas=LDM_GAMMAS, plain=True),
+    Method("hvae-ldm", "HVAE + HyperLDM", "paper", conditional=True, gammas=LDM_GAMMAS, plain=True),
     Method("task-hyperclip", "Task + HyperCLIP guidance", "ours", conditional=True),
     Method("task-ldm", "Task + HyperLDM", "ours", conditional=True, few_shot="z", gammas=LDM_GAMMAS),
+    Method("task-ldm-plain", "Task + HyperLDM without anchor", "ours", True, gammas=LDM_GAMMAS, plain=True),
     Method("task-ldm-eq11", "Task + HyperLDM + HyperCLIP (Eq. 11)", "ours", conditional=True, gammas=(1.0, None)),
     Method("task-ldm-best", "Task + HyperLDM, best of N", "ours", conditional=True, gammas=(None,)),
     Method(

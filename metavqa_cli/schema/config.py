@@ -170,6 +170,9 @@ class TaskLatents(Section):
     z_init: Rate = Field(0.05, description="s.d. of the latents at the start; small, so that like tasks stay close")
     z_noise: Annotated[float, Field(ge=0)] = Field(1.0, description="s.d. of the noise on each task's latent")
     z_penalty: Annotated[float, Field(ge=0)] = Field(0.001, description="weight of the squared norm of the latents")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.3, description="decoupled weight decay of the decoder, against remembering images"
+    )
     decay: Fraction = Field(0.5, description="last share of the training in which the learning rates fall to zero")
     adapt_lr: Rate = Field(4.0, description="rate of the adaptation in latent space that validates it")
 
@@ -266,7 +269,7 @@ class Evaluation(Section):
     )
     samples: Positive = Field(1, description="latents drawn for each task; accuracies are averaged over them")
     few_shot_steps: Positive = Field(50, description="gradient steps on the support set")
-    few_shot_lr: Rate = Field(0.1, description="their learning rate in weight space")
+    few_shot_lr: Rate = Field(0.05, description="their learning rate in weight space")
     few_shot_z_lr: Rate = Field(4.0, description="their learning rate in latent space")
     bootstrap: int = Field(2_000, ge=100, description="resamples of the tasks for the 95 % intervals")
 

@@ -109,6 +109,18 @@ def test_cells_that_are_not_there_or_are_none(metavqa: Terminal) -> None:
     assert_refused(metavqa("eval", "table", zoo, "--dataset", "mini"), 2, f"run {zoo} is of kind zoo, not a cell")
 
 
+def test_finished_cells_and_what_is_to_be_measured_are_not_named_together(metavqa: Terminal) -> None:
+    words = "name finished cells, or what is to be measured"
+    for more in (["--method", "clip"], ["--shard", "1/2"]):
+        assert_refused(metavqa("eval", "table", "cell-ffff", *more, "--dataset", "mini"), 2, words)
+
+
+def test_finished_cells_are_joined_on_the_dataset_they_were_measured_on(metavqa: Terminal, full: Workspace) -> None:
+    data(metavqa("eval", "cell", "clip", *OPTIONS, "--json"))
+    rows = data(metavqa("eval", "table", *made(full, "cell"), "--json"))
+    assert {row["method"] for row in rows} == {"clip"}
+
+
 def test_no_such_device_is_exit_code_4(metavqa: Terminal, full: Workspace) -> None:
     assert_refused(metavqa(*TABLE, "--device", "toaster"), 4, "the device 'toaster' cannot be used")
     assert not made(full, "cell")

@@ -11,6 +11,7 @@ import torch
 from metavqa_cli.engine import cells
 from metavqa_cli.engine.cells import Bench, CellSpec, joined_cells, measured_cell, scores_of, spec_of
 from metavqa_cli.engine.evaluate import Judge
+from metavqa_cli.engine.lineage import parent_run, trained_config
 from metavqa_cli.engine.sources import ETA_GRID, WIDTH_GRID, Source, parents_of, source_of
 from metavqa_cli.methods.registry import BY_KEY, QUESTION_CONTROLS
 from metavqa_cli.schema.errors import MissingError, UsageError
@@ -240,7 +241,7 @@ def test_scores_say_what_they_are_of() -> None:
     scores = {score.setting: score for score in scores_of(measure("task-ldm"), CellSpec("task-ldm", 0))}
     assert scores.keys() == {"zero-shot", "few-shot"}
     zero = scores["zero-shot"]
-    assert zero.validated and zero.gamma is not None and zero.label == "Task + HyperLDM"
+    assert zero.validated and zero.gamma is not None and zero.label == "Task + HyperLDM" and zero.trust is not None
     (fixed,) = scores_of(measure("task-ldm", gamma=1.5), CellSpec("task-ldm", 0, gamma=1.5))
     assert (fixed.gamma, fixed.validated, fixed.setting) == (1.5, False, "zero-shot")
     (half,) = scores_of(measure("film", descriptors=0.5), CellSpec("film", 0, 0.5))
@@ -253,6 +254,27 @@ def test_every_part_of_the_spec_makes_another_cell() -> None:
     made = [measure("task-ldm", **spec) for spec in specs]
     assert len({run.id for run in made}) == len(specs)
     assert [spec_of(run) for run in made] == [CellSpec("task-ldm", 0, **spec) for spec in specs]  # type: ignore[arg-type]
+
+
+def test_a_configured_gamma_was_not_chosen_on_validation_tasks() -> None:
+    doing = session(shared(), ldm={"gamma": 2.0})
+    run = returned(measured_cell(doing, CellSpec("task-ldm", 0), Bench(doing)))
+    (score, *_) = scores_of(run, CellSpec("task-ldm", 0))
+    assert (score.gamma, score.validated) == (2.0, False)
+
+
+@pytest.mark.parametrize("key", [key for key, method in BY_KEY.items() if method.plain])
+def test_plain_rows_are_the_papers_ldm_whatever_is_configured(key: str) -> None:
+    doing = session(shared(), ldm={"anchor": True}, sampling={"temperature": 0.2, "latents": 3})
+    run = returned(measured_cell(doing, CellSpec(key, 0), Bench(doing)))
+    ldm = trained_config(parent_run(run, "ldm"))
+    assert not ldm.ldm.anchor and (ldm.sampling.temperature, ldm.sampling.latents) == (1.0, 1)
+    assert (run.result() or {})["trust"] == 1.0 and (run.result() or {})["sampler"] == "ddim, 4 steps"
+
+
+def test_how_intervals_are_drawn_makes_no_other_cell() -> None:
+    doing = session(shared(), eval={"bootstrap": 123, "gammas": (0.5,)})
+    assert returned(measured_cell(doing, CellSpec("film", 0), Bench(doing))).id == measure("film").id
 
 
 def test_guidance_scales_give_different_classifiers() -> None:

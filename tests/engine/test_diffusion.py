@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from metavqa_cli.engine import diffusion, generators
+from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.loop import Plan
 from metavqa_cli.schema.events import RunFinished, ValidationMeasured
 from metavqa_cli.store import runs
@@ -71,10 +72,16 @@ class Caught(Exception):
 
 
 @pytest.mark.parametrize(
-    ("objective", "rates", "apart"), [("weights", {}, ("encoder", "decoder")), ("task", {"mu": 0.7}, ())]
+    ("objective", "rates", "decay", "apart"),
+    [("weights", {}, 0.0, ("encoder", "decoder")), ("task", {"mu": 0.7}, 0.2, ())],
 )
 def test_the_plan_has_the_configured_rates(
-    objective: str, rates: dict[str, float], apart: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    objective: str,
+    rates: dict[str, float],
+    decay: float,
+    apart: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plans: list[Plan] = []
 
@@ -83,8 +90,26 @@ def test_the_plan_has_the_configured_rates(
         raise Caught
 
     monkeypatch.setattr(generators, "train", catch)
-    changes = {"hvae": {"objective": objective}, "task_latents": {"z_lr": 0.7}}
+    changes = {"hvae": {"objective": objective}, "task_latents": {"z_lr": 0.7, "weight_decay": 0.2}}
     doing = session(miniature.copy(tmp_path / "ws"), **changes)
     with pytest.raises(Caught):
         list(generators.train_generator(doing, miniature.run("baseline", workspace=doing.workspace)))
-    assert (dict(plans[0].rates), plans[0].clip_apart) == (rates, apart)
+    assert (dict(plans[0].rates), plans[0].weight_decay, plans[0].clip_apart) == (rates, decay, apart)
+
+
+def test_the_anchor_has_a_learned_metric_only_where_it_serves_the_validation_tasks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, validation = (miniature.dataset().arena(split, miniature.CPU) for split in ("train", "validation"))
+    decoder = diffusion.Decoder(load_model(miniature.run("hvae", "task"), miniature.CPU))
+    config = miniature.config(ldm={"anchor": True})
+    plain = torch.eye(data.e.shape[1])
+    found = []
+    for better in (True, False):
+        scores = iter((1.0, 2.0) if better else (2.0, 1.0))  # as they are, with the metric
+        monkeypatch.setattr(diffusion, "mean_accuracy", lambda *rest, scores=scores: next(scores))
+        training = diffusion.LdmTraining(config, decoder, data, validation)
+        found.append(torch.equal(training.anchor.metric, plain))
+        e = training.questions.e
+        assert torch.equal(training.rest, diffusion.QuestionAnchor.fit(e, training.whole, training.anchor.metric)[1])
+    assert found == [False, True]

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from metavqa_cli.base_network.layout import WeightLayout
-from metavqa_cli.engine.baselines import WeightsTraining
+from metavqa_cli.engine.baselines import baseline_training
+from metavqa_cli.engine.contrast import HyperclipTraining
 from metavqa_cli.engine.diffusion import LdmTraining
 from metavqa_cli.engine.generators import Decoder, HvaeTraining, TaskLatentTraining
 from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.loop import Plan, Progress, StopRequest, Trainable, batch_indices, stop_request, train
+from metavqa_cli.engine.regression import RegressionTraining, Target
+from metavqa_cli.schema.config import BaselineMethod
 from metavqa_cli.schema.errors import InterruptedJob, JobError
 from metavqa_cli.schema.events import CheckpointSaved, Event, RunStarted, StepLogged, ValidationMeasured
 from metavqa_cli.store import runs
@@ -27,8 +30,8 @@ from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.miniature import CPU
 
-BASELINES = ("multitask", "mnet-maml", "mnet-fomaml")
-METHODS = (*BASELINES, "hvae weights", "hvae task", "ldm")
+BASELINES = get_args(BaselineMethod)
+METHODS = (*BASELINES, "hvae weights", "hvae task", "ldm", "hyperclip", "regression", "regression to weights")
 PLAN = Plan(steps=10, lr=1e-2, grad_clip=10.0, validate_every=1, seed=3, tasks_per_step=8, checkpoint_seconds=1e9)
 
 
@@ -45,7 +48,11 @@ def make(method: str) -> Trainable[Any]:
         return TaskLatentTraining(config, layout, model["baseline"].tensors["W"], *arenas)
     if method == "ldm":
         return LdmTraining(config, Decoder(model["hvae"]), *arenas)
-    return WeightsTraining(config, layout, *arenas)
+    if method == "hyperclip":
+        return HyperclipTraining(config, Decoder(model["hvae"]), model["zoo"].tensors["train"], *arenas)
+    if method.startswith("regression"):
+        return RegressionTraining(config, Target(model["zoo" if "weights" in method else "hvae"]), *arenas)
+    return cast(Trainable[Any], baseline_training(config, layout, *arenas))
 
 
 def new_run(folder: Path) -> Run:
@@ -237,3 +244,28 @@ def test_the_second_request_ends_at_once_and_the_handlers_come_back() -> None:
             signal.raise_signal(signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert isinstance(stop, StopRequest) and Progress().best == -math.inf
+
+
+def test_weight_decay_pulls_all_parameters_but_those_with_a_rate_of_their_own(tmp_path: Path) -> None:
+    """With a loss of zero nothing else moves them: each step multiplies by 1 - lr times the decay."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.own, self.usual = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+
+    class Still(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = Two()  # type: ignore[assignment]
+
+        def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+            loss = 0.0 * sum(p.sum() for p in self.module.parameters())
+            return cast(Tensor, loss), {"loss": cast(Tensor, loss).detach()}
+
+    for decay, left in ((0.0, 1.0), (0.5, 0.95**4)):
+        toy = Still()
+        how = plan(steps=4, lr=0.1, rates={"own": 0.3}, weight_decay=decay)
+        list(train(new_run(tmp_path / str(decay)), toy, how, CPU))
+        final = {name: value.tolist() for name, value in toy.module.named_parameters()}
+        assert final == {"own": [1.0, 1.0], "usual": [pytest.approx(left)] * 2}

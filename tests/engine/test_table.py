@@ -14,7 +14,8 @@ from metavqa_cli.engine.table import Control, Judged, Score, Setting
 from tests.cli.terminal import python
 
 KEYS = {
-    "method", "label", "setting", "control", "descriptors", "gamma", "validated", "gammas", "sampler", "seeds", "tasks",
+    "method", "label", "setting", "control", "descriptors", "gamma", "validated", "gammas", "trust", "sampler",
+    "seeds", "tasks",
     "mean", "sd", "ci_low", "ci_high", "diff", "diff_low", "diff_high", "closed", "drop", "drop_low", "drop_high",
     "wording", "combination", "family", "pooled", "unshared", "families",
 }  # fmt: skip
@@ -253,6 +254,20 @@ def test_the_tables_of_the_paper() -> None:
     assert [*found["few-shot"][0]] == columns[:1] + columns[4:]
     assert found["few-shot"][0]["100 %"] == "80.00 ± 0.00" and found["few-shot"][0]["closed 100 %"] == "100 %"
     assert found["control"][0]["method"] == "HVAE + HyperLDM, γ validated (1.5), shuffled questions"
+
+
+def test_a_gamma_that_was_chosen_differently_for_each_share_is_one_line() -> None:
+    def scores(share: float, gamma: float) -> list[Score]:
+        return [by_tasks([0.5, share], method="ldm", label="LDM", descriptors=share, gamma=gamma, validated=True)]
+
+    (line,) = table.pivot(table.rows(scores(0.5, 1.0) + scores(1.0, 2.5), judged(2), RESAMPLES))["zero-shot"]
+    assert (line["method"], line["50 %"], line["100 %"]) == ("LDM, γ validated", "50.00", "75.00")
+
+
+def test_the_trust_of_each_seed_is_in_the_row() -> None:
+    scores = [by_tasks([0.5, 0.5], seed, "ldm", gamma=1.0, validated=True, trust=seed / 2) for seed in (0, 1)]
+    (row, *_) = table.rows([*scores, by_tasks([0.1, 0.2])], judged(2), RESAMPLES)
+    assert row["trust"] == [0.0, 0.5]
 
 
 def test_the_caption_says_over_what_and_with_what() -> None:

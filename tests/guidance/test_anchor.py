@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from metavqa_cli.guidance import anchor
-from metavqa_cli.guidance.anchor import RIDGES, SHARPNESS, QuestionAnchor
+from metavqa_cli.guidance.anchor import METRIC_RANK, RIDGES, SHARPNESS, QuestionAnchor, learned_metric
 from tests.guidance.gaussian import rows
 
 
@@ -156,9 +156,10 @@ def test_float32_questions_are_fitted_in_float64_and_kept_in_float32() -> None:
 def test_saved_and_loaded_it_predicts_the_same_bit_for_bit() -> None:
     e, asked = questions(20).float(), questions(5, seed=6).float()
     fitted, _ = QuestionAnchor.fit(e, latents(e.double()).float())
-    assert set(fitted.state_dict()) == {"known", "weights", "sharpness"}
+    names = ("known", "metric", "weights", "sharpness")
+    assert set(fitted.state_dict()) == set(names)
     loaded = load(save({name: value.contiguous() for name, value in fitted.state_dict().items()}))
-    again = QuestionAnchor(*(loaded[name] for name in ("known", "weights", "sharpness")))
+    again = QuestionAnchor(*(loaded[name] for name in names))
     assert torch.equal(again(asked), fitted(asked))
 
 
@@ -169,3 +170,37 @@ def test_one_decomposition_serves_every_ridge(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(anchor.torch.linalg, "eigh", lambda K: counted.append(len(K)) or real(K))
     QuestionAnchor.fit(questions(9), latents(questions(9)))
     assert counted == [9] * len(SHARPNESS)
+
+
+def test_with_a_metric_it_is_the_anchor_of_the_questions_times_the_metric() -> None:
+    e, asked, metric = questions(15), questions(6, seed=4), rows(5, 5, seed=3)
+    z = latents(e)
+    (turned, rest), (plain, other) = QuestionAnchor.fit(e, z, metric), QuestionAnchor.fit(e @ metric, z)
+    assert torch.allclose(turned(asked), plain(asked @ metric), atol=1e-12) and torch.allclose(rest, other, atol=1e-12)
+    assert not torch.allclose(rest, QuestionAnchor.fit(e, z)[1], atol=1e-3)
+
+
+def test_a_learned_metric_tells_what_is_asked_for_from_how_it_is_worded() -> None:
+    """Latents depend on one direction of twenty: comparing whole questions, the others drown it."""
+    e, asked = questions(80, 20), questions(60, 20, seed=5)
+    direction = rows(20, 1, seed=7)
+    z, truth = ((20**0.5 * q @ direction / direction.norm()).sin() @ rows(1, 3, seed=8) for q in (e, asked))
+    metric = learned_metric(e, z, torch.Generator().manual_seed(0))
+    with_metric, without = (QuestionAnchor.fit(e, z, chosen)[0] for chosen in (metric, None))
+    left, plain = (float((fitted(asked) - truth).square().mean()) for fitted in (with_metric, without))
+    assert left < 0.8 * plain, (left, plain)
+
+
+def test_a_learned_metric_is_a_function_of_its_seed_and_changes_few_directions() -> None:
+    e = questions(30, METRIC_RANK + 16)
+    one, two, other = (
+        learned_metric(e.float(), latents(e).float(), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, two) and not torch.equal(one, other) and one.dtype == torch.float32
+    change = torch.linalg.svdvals(one.double() - torch.eye(len(one)).double())
+    assert change[METRIC_RANK - 1] > 1e-6 > 10 * change[METRIC_RANK]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_metric_from_one_or_two_questions_is_finite(n: int) -> None:
+    assert torch.isfinite(learned_metric(questions(n), rows(n, 3), torch.Generator())).all()
