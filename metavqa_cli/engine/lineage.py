@@ -14,9 +14,9 @@ from metavqa_cli.engine.build import DatasetFolder, open_dataset
 from metavqa_cli.engine.session import Session, memory_explained
 from metavqa_cli.schema.config import CONDITIONAL, RUN_SECTIONS, Config
 from metavqa_cli.schema.errors import InterruptedJob, JobError, MissingError, UsageError
-from metavqa_cli.schema.events import Event, Reused, RunFailed, RunFinished, RunInterrupted, RunStarted
+from metavqa_cli.schema.events import Event, Narrated, Reused, RunFailed, RunFinished, RunInterrupted, RunStarted
 from metavqa_cli.schema.layers import flatten, validate
-from metavqa_cli.store import runs
+from metavqa_cli.store import locks, runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
@@ -65,6 +65,8 @@ def perform(session: Session, kind: str, parents: Mapping[str, Run], extra: Resu
     if run.state() == "finished":
         yield from _reused(run)
         return
+    if session.patience > locks.PATIENCE_SECONDS and run.state() == "running":
+        yield Narrated(f"waiting for run {run.id}, which is in use by {run.holder()}")
     with run.lock(session.patience):
         if run.state() == "finished":  # by another process, since we looked
             yield from _reused(run)

@@ -108,6 +108,10 @@ class Run:
         """Hold this run for the body; ``BusyError`` names the run, the process and the age if it stays taken."""
         return locks.hold(self._lock_path, f"run {self.id}", patience)
 
+    def holder(self) -> str:
+        """Who holds the run, where and since when, as far as that is known."""
+        return str(locks.read_owner(self._lock_path) or "another process")
+
     @property
     def _lock_path(self) -> Path:
         return self.path / "run.lock"
@@ -206,8 +210,7 @@ def remove(run: Run, force: bool = False) -> None:
     doomed = run.path.with_name(temporary_name())
     with explained(run.path):
         if locks.is_held(run._lock_path):
-            owner = locks.read_owner(run._lock_path) or "another process"
-            raise BusyError(f"run {run.id} is in use by {owner}; stop it before removing it")
+            raise BusyError(f"run {run.id} is in use by {run.holder()}; stop it before removing it")
         run.path.rename(doomed)  # one step: a kill during the deletion leaves no half run behind
         shutil.rmtree(doomed)
 

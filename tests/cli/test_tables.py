@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +252,21 @@ def test_cells_and_shards_join_into_the_table(metavqa: Terminal, full: Workspace
     assert sorted(joined, key=key) == sorted(table, key=key)
     shards = [data(metavqa(*TABLE, "--shard", f"{part}/2", "--json")) for part in (1, 2)]
     assert sorted(key(row) for rows in shards for row in rows) == sorted(map(key, table))
+
+
+def test_shards_at_the_same_time_train_what_they_share_once(full: Workspace) -> None:
+    """Both need the same HyperLDM at once: one trains it, the other waits."""
+    before = set(full.run_ids())
+    command = [sys.executable, "-m", "metavqa_cli", "--workspace", str(full.root), "eval", "table",
+               "--method", "task-ldm", "--descriptors", "1", *OPTIONS, "--set", "ldm.epochs=40", "--json"]  # fmt: skip
+    shards = [subprocess.Popen([*command, "--shard", f"{part}/2"], text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE) for part in (1, 2)]  # fmt: skip
+    outcomes = [shard.communicate(timeout=300) for shard in shards]
+    assert [shard.returncode for shard in shards] == [0, 0], outcomes
+    rows = [row for out, _ in outcomes for row in json.loads(out)]
+    assert len(rows) == 4 and {row["gamma"] for row in rows} >= {1.0, 1.5}
+    new = sorted(name.partition("-")[0] for name in full.run_ids() if name not in before)
+    assert new == ["cell", "cell", "cell", "ldm"]
 
 
 def test_cells_of_another_network_or_dataset_are_not_joined(metavqa: Terminal, full: Workspace) -> None:

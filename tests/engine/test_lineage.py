@@ -1,7 +1,9 @@
 """Runs and their parents: equal jobs are done once, unfinished ones go on, and what is missing is named or made."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ from metavqa_cli.schema.errors import (
     MissingError,
     UsageError,
 )
-from metavqa_cli.schema.events import Event, Reused, RunFailed, RunFinished, RunInterrupted, RunStarted
+from metavqa_cli.schema.events import Event, Narrated, Reused, RunFailed, RunFinished, RunInterrupted, RunStarted
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
@@ -244,6 +246,18 @@ def test_a_run_that_is_busy_is_not_touched(workspace: Workspace) -> None:
     run = unfinished(here)
     with run.lock(), pytest.raises(BusyError, match=f"run {run.id} is in use by process"):
         list(JOBS["ldm"](here, workspace))
+
+
+def test_one_that_waits_for_a_busy_run_says_so_first(workspace: Workspace) -> None:
+    here = replace(session(workspace, ldm={"epochs": 2}), patience=0.5)
+    run = unfinished(here)
+    with run.lock():
+        events = JOBS["ldm"](here, workspace)
+        waiting = next(events)
+        assert isinstance(waiting, Narrated)
+        assert waiting.message.startswith(f"waiting for run {run.id}, which is in use by process {os.getpid()} on ")
+        with pytest.raises(BusyError):
+            next(events)
 
 
 def test_a_run_that_another_process_finished_meanwhile_is_reused(
