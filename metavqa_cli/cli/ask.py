@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from metavqa_cli.engine.classifier import Classifier
     from metavqa_cli.engine.judging import Loaded
     from metavqa_cli.engine.request import Request
+    from metavqa_cli.schema.config import Config
 
 STDIN = "-"
 ModelOption = Annotated[
@@ -230,7 +231,7 @@ def _open_asker(preset: str, config: Path | None, sets: list[str] | None, datase
     if model is None:
         resolved = resolve_config(preset, config, sets, {"dataset.name": dataset})
         told = resolved.origins["dataset.name"] != "default"
-        run = _newest(resolved.config.dataset.name if told else None)
+        run = _newest(resolved.config, resolved.config.dataset.name if told else None)
     else:
         run = _named(model, dataset)
     session = open_session(preset, config, sets, {"clip.model": clip, "runtime.device": device}, own=own_config(run))
@@ -249,9 +250,20 @@ def _named(model: str, dataset: str | None) -> Run:
     return run
 
 
-def _newest(dataset: str | None) -> Run:
-    """The newest finished HyperLDM, on ``dataset`` if given. ``MissingError`` says how to train one."""
-    run = runs.newest(workspace(), "ldm", match=lambda run: dataset in (None, run.manifest()["dataset"]["name"]))
+def _newest(config: "Config", dataset: str | None) -> Run:
+    """The newest finished HyperLDM, on ``dataset`` if given, rather one trained as configured: a table trains others.
+
+    ``MissingError`` says how to train one.
+    """
+    values = config.model_dump(mode="json")
+
+    def match(run: Run) -> bool:
+        return dataset in (None, run.manifest()["dataset"]["name"])
+
+    run = runs.newest(
+        workspace(), "ldm", match=lambda run: match(run) and runs.agrees(run, values, ("questions", "ldm"))
+    )
+    run = run or runs.newest(workspace(), "ldm", match=match)
     if run is None:
         where = f"in {workspace().root}" if dataset is None else f"for the dataset {dataset!r}"
         way_out = "train one with `metavqa train ldm --with-parents`, or run `metavqa quickstart`"

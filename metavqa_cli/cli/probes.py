@@ -16,7 +16,7 @@ from metavqa_cli.cli.options import (
 )
 from metavqa_cli.cli.ranges import name_list, seed_list, share_list
 from metavqa_cli.cli.session import DatasetOption, DeviceOption, finish, open_job
-from metavqa_cli.cli.tables import PATIENCE, SeedsOption, SharesOption
+from metavqa_cli.cli.tables import PATIENCE, SeedsOption, SharesOption, usual_shares
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.session import Session
@@ -38,7 +38,7 @@ NOVELTY_COLUMNS = (
 def identify(
     on: OnOption = None,
     seeds: SeedsOption = "1",
-    descriptors: SharesOption = "1",
+    descriptors: SharesOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
     preset: PresetOption = "tiny",
@@ -49,11 +49,11 @@ def identify(
 ) -> None:
     """How often HyperCLIP names the question of fine-tuned weights, among 10, 100 and all test questions (Fig. 3)."""
     shown, names = chosen_format(format, json), name_list(on) or ["task"]
-    seed_numbers, shares = seed_list(seeds), share_list(descriptors)
+    seed_numbers, asked = seed_list(seeds), share_list(descriptors)
     session = _session(preset, config, set, dataset, device)
     from metavqa_cli.engine.identify import measured, subjects
 
-    rows = finish(measured(session, subjects(names, seed_numbers, shares)))
+    rows = finish(measured(session, subjects(names, seed_numbers, asked or usual_shares(session, 1.0))))
     console.narrate(
         "how often the right test question is the first, or in the first five, of all candidates, in per cent: mean "
         f"over {rows[0]['tasks']} tasks and all sets of candidates ± s.d. over {_seeds(rows)}; 95 % interval over tasks"
@@ -74,7 +74,7 @@ def identify(
 def novelty(
     on: OnOption = None,
     seeds: SeedsOption = "1",
-    descriptors: SharesOption = "1",
+    descriptors: SharesOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
     preset: PresetOption = "tiny",
@@ -85,18 +85,18 @@ def novelty(
 ) -> None:
     """Are generated weights memorised? Their distance to training weights, and the errors that both share."""
     shown, names = chosen_format(format, json), name_list(on) or ["task"]
-    seed_numbers, shares = seed_list(seeds), share_list(descriptors)
+    seed_numbers, asked = seed_list(seeds), share_list(descriptors)
     session = _session(preset, config, set, dataset, device)
     from metavqa_cli.engine.identify import subjects
     from metavqa_cli.engine.novelty import measured, verdicts
 
-    rows = finish(measured(session, subjects(names, seed_numbers, shares)))
-    made = rows[0]
-    gammas = ", ".join(f"{gamma:g}" for gamma in dict.fromkeys(made["gammas"]))
+    rows = finish(measured(session, subjects(names, seed_numbers, asked or usual_shares(session, 1.0))))
+    gammas = {row["on"]: (row["sampler"], dict.fromkeys(row["gammas"])) for row in rows if row["gammas"]}
+    drawn = [f"{on}: {how}, validated γ = {', '.join(f'{g:g}' for g in each)}" for on, (how, each) in gammas.items()]
     console.narrate(
-        f"median distance to the nearest of {made['members']} training tasks' weights, alone and relative to "
+        f"median distance to the nearest of {rows[0]['members']} training tasks' weights, alone and relative to "
         "leave-one-out; overlap (IoU) of the errors with those weights', and accuracy, in per cent over "
-        f"{made['tasks']} test tasks, ± s.d. over {_seeds(rows)}; {made['sampler']}, validated γ = {gammas}"
+        f"{rows[0]['tasks']} test tasks, ± s.d. over {_seeds(rows)}; {'; '.join(drawn)}"
     )
     if shown in ("json", "jsonl", "csv"):
         console.emit(rows, shown, NOVELTY_COLUMNS if shown == "csv" else None)

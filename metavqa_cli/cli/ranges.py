@@ -52,8 +52,10 @@ def _number(part: str, text: str) -> float:
     return value
 
 
-def share_list(text: str) -> list[float]:
-    """Shares of the descriptors, ``"0.1,0.5,1"``: each above 0 and at most 1."""
+def share_list(text: str | None) -> list[float] | None:
+    """Shares of the descriptors, ``"0.1,0.5,1"``: each above 0 and at most 1; None for none."""
+    if text is None:
+        return None
     try:
         shares = [float(part) for part in text.split(",")]
     except ValueError:

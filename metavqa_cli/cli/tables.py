@@ -37,7 +37,7 @@ MethodsOption = Annotated[
 ]
 SeedsOption = Annotated[str, typer.Option("--seeds", help="How many seeds (5), or which ones (0,3).")]
 SharesOption = Annotated[
-    str, typer.Option("--descriptors", help="Shares of the training questions that are known, e.g. 0.1,0.5,1.")
+    str | None, typer.Option("--descriptors", help="Shares of the training questions that are known, e.g. 0.1,0.5,1.")
 ]
 ShardOption = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only every N-th cell, from the I-th.")]
 OutOption = Annotated[
@@ -53,7 +53,7 @@ def table(
     cells: CellsArgument = None,
     method: MethodsOption = None,
     seeds: SeedsOption = "1",
-    descriptors: SharesOption = "0.5,1",
+    descriptors: SharesOption = None,
     shard: ShardOption = None,
     by: Annotated[bool, typer.Option("--by-family", help="Also by what is new in the task, and by family.")] = False,
     out: OutOption = None,
@@ -67,13 +67,13 @@ def table(
 ) -> None:
     """Tables 1 and 4 of the paper; trains and measures what is missing."""
     part, chosen = shard_of(shard), chosen_format(format, json)
-    seed_numbers, shares = seed_list(seeds), share_list(descriptors)
+    seed_numbers, asked = seed_list(seeds), share_list(descriptors)
     if cells and (method or shard):
         raise UsageError("name finished cells, or what is to be measured (--method, --shard), not both")
     session = _session(preset, config, set, _dataset_of(cells) if cells and not dataset else dataset, device)
     from metavqa_cli.engine.experiments import table_specs
 
-    specs = table_specs(name_list(method), seed_numbers, shares)
+    specs = table_specs(name_list(method), seed_numbers, asked or usual_shares(session, 0.5, 1.0))
     rows = _joined(session, cells) if cells else _measured(session, specs, part)
     _print(rows, chosen, by)
     _write(rows, out, "table")
@@ -83,7 +83,7 @@ def sweep(
     gamma: Annotated[list[str] | None, typer.Option("--gamma", help="FROM:TO:STEP, or a list; may repeat.")] = None,
     method: MethodsOption = None,
     seeds: SeedsOption = "1",
-    descriptors: SharesOption = "1",
+    descriptors: SharesOption = None,
     shard: ShardOption = None,
     out: OutOption = None,
     dataset: DatasetOption = None,
@@ -96,10 +96,11 @@ def sweep(
 ) -> None:
     """Accuracy against the guidance scale, and against the share of descriptors (Fig. 5 A and B)."""
     part, chosen = shard_of(shard), chosen_format(format, json)
-    gammas, seed_numbers, shares = gamma_list(gamma or ["0:3:0.25"]), seed_list(seeds), share_list(descriptors)
+    gammas, seed_numbers, asked = gamma_list(gamma or ["0:3:0.25"]), seed_list(seeds), share_list(descriptors)
     session = _session(preset, config, set, dataset, device)
     from metavqa_cli.engine.experiments import sweep_specs
 
+    shares = asked or usual_shares(session, 1.0)
     rows = _measured(session, sweep_specs(name_list(method) or ["task-ldm"], seed_numbers, shares, gammas), part)
     console.narrate("on the test tasks; the γ that is used elsewhere was chosen on the validation tasks")
     _print_sweep(rows, chosen)
@@ -109,7 +110,7 @@ def sweep(
 def controls(
     method: MethodsOption = None,
     seeds: SeedsOption = "1",
-    descriptors: SharesOption = "1",
+    descriptors: SharesOption = None,
     shard: ShardOption = None,
     out: OutOption = None,
     dataset: DatasetOption = None,
@@ -122,12 +123,12 @@ def controls(
 ) -> None:
     """Does the text matter? Other questions in place of the right ones, memories of training tasks, regressions."""
     part, chosen = shard_of(shard), chosen_format(format, json)
-    seed_numbers, shares = seed_list(seeds), share_list(descriptors)
+    seed_numbers, asked = seed_list(seeds), share_list(descriptors)
     session = _session(preset, config, set, dataset, device)
     from metavqa_cli.engine.experiments import control_specs
     from metavqa_cli.engine.table import verdicts
 
-    rows = _measured(session, control_specs(name_list(method), seed_numbers, shares), part)
+    rows = _measured(session, control_specs(name_list(method), seed_numbers, asked or usual_shares(session, 1.0)), part)
     _print(rows, chosen, False)
     for sentence in verdicts(rows):
         console.narrate(sentence)
@@ -137,7 +138,7 @@ def controls(
 def cell(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="Row of the table (`metavqa eval methods`).")],
     gamma: Annotated[float | None, typer.Option("--gamma", help="Guidance scale; validated if not given.")] = None,
-    descriptors: Annotated[float, typer.Option("--descriptors", help="Share of the training questions known.")] = 1.0,
+    descriptors: Annotated[float | None, typer.Option("--descriptors", help="Share of the questions known.")] = None,
     control: Annotated[
         str | None, typer.Option("--control", help="In place of the question: shuffled, empty, random-words or other.")
     ] = None,
@@ -158,7 +159,7 @@ def cell(
         check_gamma(gamma)
     if control is not None and control not in QUESTION_CONTROLS:
         raise UsageError(f"--control takes {', '.join(QUESTION_CONTROLS)}; found {control!r}")
-    share_list(str(descriptors))
+    asked = share_list(None if descriptors is None else str(descriptors))
     session = _session(preset, config, set, dataset, device, {"seed": seed})
     from metavqa_cli.engine.cells import CellSpec
     from metavqa_cli.engine.sources import method_of
@@ -168,7 +169,7 @@ def cell(
         raise UsageError(f"{method} has no guidance scale to set; leave --gamma out")
     if control is not None and not (row.conditional and row.zero_shot):
         raise UsageError(f"{method} has no question to replace before it sees labels; leave --control out")
-    share = descriptors if row.conditional else 1.0
+    share = (asked or usual_shares(session, 1.0))[0] if row.conditional else 1.0
     spec = CellSpec(method, session.config.seed, share, gamma, control)
     _print(_measured(session, [spec], (1, 1)), chosen_format(format, json), False)
 
@@ -193,6 +194,12 @@ def _session(
 
     flags = {"dataset.name": dataset, "runtime.device": device, **(more or {})}
     return replace(open_job("cell", preset, config, set, flags), patience=PATIENCE)
+
+
+def usual_shares(session: "Session", *usual: float) -> list[float]:
+    """The shares of descriptors when none is asked for: the configured one, if it hides questions."""
+    configured = session.config.questions.descriptors
+    return [configured] if configured < 1 else list(usual)
 
 
 def _measured(session: "Session", specs: "Sequence[CellSpec]", part: tuple[int, int]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.sources import Parents, Source, method_of, parents_of, source_of
 from metavqa_cli.engine.table import Judged, Score, Setting
 from metavqa_cli.methods.registry import Control, Method
-from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.schema.errors import JobError, UsageError
 from metavqa_cli.schema.events import Event
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors, save_tensors
@@ -45,6 +45,8 @@ class CellSpec:
             "seed": self.seed,
             "questions": config.questions.model_copy(update={"descriptors": self.descriptors}),
         }
+        if self.method == "gp":
+            values["ldm"] = config.ldm.model_copy(update={"anchor": True})
         if method_of(self.method).plain:
             values["ldm"] = config.ldm.model_copy(update={"anchor": False})
             values["sampling"] = config.sampling.model_copy(update={"temperature": 1.0, "latents": 1})
@@ -157,6 +159,8 @@ def _correct(source: Source, arena: Arena, weights_of: Any) -> Tensor:
     for chunk in rows.split(TASKS_AT_ONCE):
         part = arena.select(chunk)
         weights = weights_of(part)
+        if not weights.isfinite().all():
+            raise JobError("the weights are not finite; lower gamma, or the few-shot learning rates in `eval`")
         right = answer_logits(source.layout, weights, part.query, source.logit_scale).argmax(-1) == part.query.labels
         found[chunk, : right.shape[1]] = (right & part.query.example_mask).float()
     return found
@@ -198,6 +202,7 @@ def joined_cells(cells: Sequence[Run], dataset: DatasetFolder) -> list[Score]:
     """The scores of finished cells. ``UsageError`` for different datasets or base networks, or a cell given twice."""
     scores: list[Score] = []
     layouts: dict[str, str] = {}
+    samplers: dict[Any, tuple[str | None, str]] = {}
     known: dict[CellSpec, str] = {}
     for run in cells:
         check_dataset(run, dataset)
@@ -206,7 +211,13 @@ def joined_cells(cells: Sequence[Run], dataset: DatasetFolder) -> list[Score]:
             both = f"the cells {known[spec]} and {run.id} are both {spec.method} with seed {spec.seed}"
             raise UsageError(f"{both}, measured in different configurations; leave one of them out")
         layouts.setdefault(str((run.result() or {})["layout"]), run.id)
-        scores += scores_of(run, spec)
+        found = scores_of(run, spec)
+        for score in found:
+            other = samplers.setdefault((score.role, score.twin[:-1]), (score.sampler, run.id))
+            if other[0] != score.sampler:
+                both = f"the cells {other[1]} and {run.id} were drawn differently ({other[0]}; {score.sampler})"
+                raise UsageError(f"{both}; leave one of them out")
+        scores += found
     if len(layouts) > 1:
         raise UsageError(f"the cells {' and '.join(layouts.values())} are of different base networks; "
                          "a table compares methods on one")  # fmt: skip

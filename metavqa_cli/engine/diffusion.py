@@ -31,6 +31,7 @@ from metavqa_cli.methods.hyperldm import sample_latents
 from metavqa_cli.schema.config import Config, Ldm, Sampling
 from metavqa_cli.schema.errors import MissingError, UsageError
 from metavqa_cli.schema.events import Event, Narrated
+from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.arena import Arena, task_seed
 
@@ -272,13 +273,21 @@ def _denoiser(model: Model, settings: Ldm) -> Denoiser:
 
 
 def newest_ldm(session: Session, on: str | None = None, own_seed_first: bool = False) -> Run:
-    """The newest HyperLDM (on a generator) that saw every question. ``MissingError`` says how to train one."""
+    """The newest HyperLDM (on a generator) that saw every question, rather one trained as configured.
+
+    A table also trains others. ``MissingError`` says how to train one.
+    """
+    values = session.config.model_dump(mode="json")
     hint = "train one with `metavqa train ldm --with-parents`, or run `metavqa quickstart`"
 
     def match(run: Run) -> bool:
         return saw_all_questions(run) and (on is None or run.manifest().get("variant") == VARIANTS[on][1])
 
-    run = find_parent(session, "ldm", None, match, hint, own_seed_first)
+    def usual(run: Run) -> bool:
+        return match(run) and runs.agrees(run, values, ("questions", "ldm"))
+
+    run = find_parent(session, "ldm", None, usual, hint, own_seed_first)
+    run = run or find_parent(session, "ldm", None, match, hint, own_seed_first)
     if run is None:
         raise MissingError(f"there is no finished HyperLDM for dataset {session.config.dataset.name!r}; {hint}")
     return run

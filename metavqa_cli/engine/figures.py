@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +60,7 @@ def descriptors_figure(rows: Sequence[Row], path: Path) -> None:
 
     A curve for each zero-shot method that was trained with several shares.
     """
-    curves = _curves(rows, "descriptors", name)
+    curves = _curves(rows, "descriptors", partial(name, chosen=False))
     several = {label: found for label, found in curves.items() if len({row["descriptors"] for row in found}) > 1}
     if not several:
         raise UsageError("no method was trained with several shares of descriptors; train with --descriptors 0.5 too")

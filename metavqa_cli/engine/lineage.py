@@ -12,6 +12,7 @@ from torch import Tensor
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.build import DatasetFolder, open_dataset
 from metavqa_cli.engine.session import Session, memory_explained
+from metavqa_cli.methods.registry import BY_KEY
 from metavqa_cli.schema.config import CONDITIONAL, RUN_SECTIONS, Config
 from metavqa_cli.schema.errors import InterruptedJob, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, Narrated, Reused, RunFailed, RunFinished, RunInterrupted, RunStarted
@@ -24,6 +25,7 @@ from metavqa_cli.store.workspace import Workspace
 MODEL_VERSION = 2
 TRAINED = ("baseline", "zoo", "hvae", "hyperclip", "ldm", "regression")  # kinds with a `metavqa train` of their own
 MEASURED_WITH = ("samples", "few_shot_steps", "few_shot_lr", "few_shot_z_lr")  # what a cell depends on of `eval`
+SHAPE = ("objective", "latent", "hidden")  # what the task-loss generator depends on of `hvae`
 Result = dict[str, Any]
 Work = Callable[[Run], Iterator[Event | Result]]
 
@@ -37,8 +39,8 @@ class Model:
     header: dict[str, Any]
 
 
-def sections(config: Config, kind: str) -> dict[str, Any]:
-    """The part of the configuration that a run of ``kind`` depends on by itself."""
+def sections(config: Config, kind: str, method: str | None = None) -> dict[str, Any]:
+    """The part of the configuration that a run of ``kind`` depends on by itself; a cell: of ``method``."""
     values = config.model_dump(mode="json")
     own = {name: values[name] for name in RUN_SECTIONS[kind]}
     if kind == "baseline":
@@ -48,9 +50,15 @@ def sections(config: Config, kind: str) -> dict[str, Any]:
         own |= {"questions": values["questions"]} if method in CONDITIONAL else {}
     if kind == "hyperclip":  # validated on few-shot latents
         own["few_shot"] = [config.eval.few_shot_steps, config.eval.few_shot_z_lr]
-    if kind == "cell":
+    if kind == "hvae":
+        weights = config.hvae.objective == "weights"
+        own |= {"task_latents": None} if weights else {"hvae": {name: own["hvae"][name] for name in SHAPE}}
+    if kind in ("cell", "identify"):
         own["eval"] = {name: values["eval"][name] for name in MEASURED_WITH}
+    if kind == "cell":
         own["few_shot_e_lr"] = config.recipes.cond_hnet_maml.inner_lr
+        if method in BY_KEY and not BY_KEY[method].conditional:
+            own |= {"questions": None, "sampling": None, "guidance": None}
     return own
 
 
@@ -78,7 +86,8 @@ def _chosen_run(session: Session, kind: str, parents: Mapping[str, Run], extra: 
     """The run to be resumed, else one with the same key (rather a finished one), else (or when forced) a new one."""
     dataset = open_dataset(session.workspace, session.config.dataset.name)
     ids = {role: parent.id for role, parent in parents.items()}
-    own = sections(session.config, kind) | ({"cell": extra["cell"]} if "cell" in extra else {})
+    own: dict[str, Any] = {"version": MODEL_VERSION, **sections(session.config, kind, extra.get("variant"))}
+    own |= {"cell": extra["cell"]} if "cell" in extra else {}
     key = runs.run_key(kind, own, ids, dataset.fingerprint)
     if session.resume is not None:
         return _resumable(session, kind, key, ids, dataset)
@@ -174,7 +183,8 @@ def load_model(run: Run, device: torch.device) -> Model:
     tensors, header = load_tensors(run.model_path, remedy=f"train it again: `metavqa runs rm {run.id} --force`")
     if header.get("schema_version") != MODEL_VERSION:
         raise JobError(
-            f"{run.model_path} has version {header.get('schema_version')}, not {MODEL_VERSION}; train it again"
+            f"{run.model_path} has version {header.get('schema_version')}, not {MODEL_VERSION}; "
+            f"train it again (`metavqa runs rm {run.id} --force` removes it)"
         )
     return Model(run, {name: value.to(device) for name, value in tensors.items()}, header)
 

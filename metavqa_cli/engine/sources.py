@@ -130,7 +130,7 @@ def source_of(session: Session, key: str, parents: Parents, gamma: float | None,
 
 def _from_weights(session: Session, run: Run | None) -> Source:
     """One W for every task: a baseline's; or none for plain CLIP, which adapts from the initialisation."""
-    config, layout = session.config, layout_of(session)
+    config, layout, lr = session.config, layout_of(session), session.config.eval.few_shot_lr
     if run is None:
         generator = torch.Generator().manual_seed(config.seed)
         start = initial_weights(layout, "near-clip", generator).to(session.device)
@@ -139,10 +139,11 @@ def _from_weights(session: Session, run: Run | None) -> Source:
         model = load_model(run, session.device)
         start = W = model.tensors["W"]
         layout, scale = model_layout(model), _scale(model)
-    settings = config.eval
+        if run.manifest()["variant"] != "multitask":  # MAML keeps its rate (Appendix A.8)
+            lr = trained_with(model).recipe().inner_lr
 
     def few_shot(arena: Arena) -> Tensor:
-        return adapt_weights(layout, start, arena.support, settings.few_shot_steps, settings.few_shot_lr, scale)
+        return adapt_weights(layout, start, arena.support, config.eval.few_shot_steps, lr, scale)
 
     return Source(layout, scale, lambda arena, sample: W.expand(len(arena), -1), few_shot)
 

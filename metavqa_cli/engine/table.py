@@ -146,7 +146,8 @@ def _grouped(scores: Sequence[Score], judged: Judged) -> list[_Group]:
         if score.correct.shape != judged.mask.shape:
             raise ValueError(f"{score.label}, seed {score.seed}: {score.correct.shape} scores instead of the "
                              f"{judged.mask.shape} (task, example) that were judged")  # fmt: skip
-        if score.seed in found.setdefault(score.kind, {}):
+        known = found.setdefault(score.kind, {}).get(score.seed)
+        if known is not None and not np.array_equal(known.correct, score.correct):
             raise ValueError(f"{score.label} ({score.setting}) is given twice for seed {score.seed}")
         found[score.kind][score.seed] = score
     return [_Group(tuple(seeds[seed] for seed in sorted(seeds)), judged) for seeds in found.values()]
@@ -191,8 +192,13 @@ def _rounded(value: Any) -> Any:
     return round(value, 3) + 0.0 if isinstance(value, float) else value
 
 
-def name(row: Row) -> str:
-    """The row's method for people: with its γ, and what stood in place of the question."""
+def name(row: Row, chosen: bool = True) -> str:
+    """The row's method for people: with its γ, and what stood in place of the question.
+
+    A γ that was chosen on validation tasks may differ between rows of a method; without ``chosen`` it is left out.
+    """
+    if row["validated"] and not chosen:
+        row = {**row, "gamma": None}
     own = "" if row["gamma"] is None else f" ({row['gamma']:g})"
     gamma = f", γ validated{own}" if row["validated"] else own and f", γ = {row['gamma']:g}"
     return f"{row['label']}{gamma}{IN_PLACE.get(row['control'], '')}"
@@ -206,7 +212,7 @@ def pivot(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
     """
     tables: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
-        same, line = tables.setdefault(row["setting"], {}), name({**row, "gamma": None} if row["validated"] else row)
+        same, line = tables.setdefault(row["setting"], {}), name(row, chosen=False)
         known = same.setdefault(line, {"method": name(row)})
         known.update(_cells(row) | ({} if known["method"] == name(row) else {"method": line}))
     shares = {setting: sorted({row["descriptors"] for row in rows if row["setting"] == setting}) for setting in tables}

@@ -120,6 +120,8 @@ class QuestionWhitener(nn.Module):
         known = e.detach().cpu().double()
         mean = known.mean(0)
         centred = known - mean
+        if centred.abs().max() <= 1e-7 * known.abs().max():  # copies of one question do not say how questions vary
+            return cls(mean.to(e), torch.eye(e.shape[1], dtype=e.dtype, device=e.device))
         values, vectors = torch.linalg.eigh(centred.mT @ centred / len(e))
         std = (values.clamp_min(0) + floor**2 * values.max()).sqrt().clamp_min(1e-12)
         transform = (vectors / std) @ vectors.mT

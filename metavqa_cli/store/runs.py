@@ -6,7 +6,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -144,6 +144,15 @@ def find(workspace: Workspace, kind: str, key: str) -> Run | None:
     own = [run for run in list_runs(workspace, prefix=_base(kind, key)) if run.manifest()["key"] == key]
     finished = [run for run in own if run.state() == "finished"]
     return next(reversed(finished or own), None)
+
+
+def agrees(run: Run, values: Mapping[str, Any], sections: Sequence[str]) -> bool:
+    """Whether the configuration of ``run`` says the same as ``values`` (as JSON) in these ``sections``."""
+    config = run.config()
+    return all(
+        config.get(section) == {name: value for name, value in values[section].items() if value is not None}
+        for section in sections
+    )
 
 
 def newest(

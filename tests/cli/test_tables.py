@@ -123,6 +123,15 @@ def test_finished_cells_are_joined_on_the_dataset_they_were_measured_on(metavqa:
     assert {row["method"] for row in rows} == {"clip"}
 
 
+def test_a_configured_share_is_the_one_that_is_measured(metavqa: Terminal, full: Workspace) -> None:
+    configured = ["--set", "questions.descriptors=0.5"]
+    for args in (["cell", "film"], ["table", "--method", "film"]):
+        (row,) = data(metavqa("eval", *args, *OPTIONS, *configured, "--json"))
+        assert row["descriptors"] == 0.5
+        told = data(metavqa("eval", *args, *OPTIONS, *configured, "--descriptors", "1", "--json"))
+        assert [row["descriptors"] for row in told] == [1.0]
+
+
 def test_no_such_device_is_exit_code_4(metavqa: Terminal, full: Workspace) -> None:
     assert_refused(metavqa(*TABLE, "--device", "toaster"), 4, "the device 'toaster' cannot be used")
     assert not made(full, "cell")

@@ -10,11 +10,14 @@ import torch
 
 from metavqa_cli.engine import cells
 from metavqa_cli.engine.cells import Bench, CellSpec, joined_cells, measured_cell, scores_of, spec_of
+from metavqa_cli.engine.diffusion import newest_ldm
 from metavqa_cli.engine.evaluate import Judge
-from metavqa_cli.engine.lineage import parent_run, trained_config
+from metavqa_cli.engine.experiments import measured
+from metavqa_cli.engine.lineage import load_model, parent_run, trained_config
 from metavqa_cli.engine.sources import ETA_GRID, WIDTH_GRID, Source, parents_of, source_of
+from metavqa_cli.methods.few_shot import adapt_weights
 from metavqa_cli.methods.registry import BY_KEY, QUESTION_CONTROLS
-from metavqa_cli.schema.errors import MissingError, UsageError
+from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, Reused, RunFinished, RunStarted, StepLogged
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors
@@ -275,6 +278,75 @@ def test_plain_rows_are_the_papers_ldm_whatever_is_configured(key: str) -> None:
 def test_how_intervals_are_drawn_makes_no_other_cell() -> None:
     doing = session(shared(), eval={"bootstrap": 123, "gammas": (0.5,)})
     assert returned(measured_cell(doing, CellSpec("film", 0), Bench(doing))).id == measure("film").id
+
+
+def test_what_a_method_does_not_read_makes_no_other_cell() -> None:
+    changes: dict[str, Any] = {"sampling": {"steps": 3}, "guidance": {"steps": 1}, "questions": {"noise": 0.3}}
+    for key, same in (("clip", True), ("task-ldm", False)):
+        doing = session(shared(), **changes)
+        assert (returned(measured_cell(doing, CellSpec(key, 0), Bench(doing))).id == measure(key).id) == same
+
+
+@pytest.mark.parametrize("method", ["mnet-maml", "mnet-fomaml"])
+def test_maml_adapts_with_the_rate_it_was_trained_with(method: str) -> None:
+    """Appendix A.8."""
+    doing = session(shared(), baseline={"inner_lr": 0.7}, eval={"few_shot_lr": 1e-3})
+    parents = returned(parents_of(doing, method))
+    found = source_of(doing, method, parents, None, bench().validation)
+    W, tasks = load_model(parents["baseline"], miniature.CPU).tensors["W"], bench().test
+    assert found.few_shot is not None
+    expected = adapt_weights(found.layout, W, tasks.support, doing.config.eval.few_shot_steps, 0.7, found.logit_scale)
+    assert torch.equal(found.few_shot(tasks), expected)
+
+
+def test_the_gaussian_process_is_one_whatever_the_ldm_is_configured_to_be() -> None:
+    doing = session(shared(), ldm={"anchor": False})
+    parents = returned(parents_of(CellSpec("gp", 0).session(doing), "gp"))
+    found = source_of(doing, "gp", parents, None, bench().validation)
+    assert found.zero_shot is not None
+    asked = bench().dataset.arena("train", miniature.CPU)  # the miniature's other questions are far from all of these
+    weights = found.zero_shot(asked, 0)
+    assert len(weights.unique(dim=0)) == len(weights)
+
+
+def test_weights_that_are_not_finite_are_not_scored() -> None:
+    def overflown(arena: Any, sample: int) -> torch.Tensor:
+        weights = made.zero_shot(arena, sample)  # type: ignore[misc]
+        weights[-1, 0] = torch.inf
+        return weights
+
+    made = source("task-ldm")
+    with pytest.raises(JobError, match="weights are not finite; lower gamma"):
+        cells._correct(made, bench().test, lambda part: overflown(part, 0))
+
+
+def test_a_gamma_that_is_configured_and_asked_for_is_one_row() -> None:
+    doing = session(shared(), ldm={"gamma": 1.5})
+    specs = [CellSpec("task-ldm", 0, gamma=1.5), CellSpec("task-ldm", 0)]
+    rows = returned(measured(doing, specs))
+    assert [(row["setting"], row["gamma"], row["validated"]) for row in rows] == [
+        ("zero-shot", 1.5, False), ("few-shot", 1.5, False),
+    ]  # fmt: skip
+
+
+def test_cells_that_were_drawn_differently_are_not_joined() -> None:
+    doing = session(shared(), sampling={"steps": 3})
+    other = returned(measured_cell(doing, CellSpec("task-ldm", 1, gamma=1.0), Bench(doing)))
+    one = measure("task-ldm", gamma=1.0)
+    with pytest.raises(UsageError, match=f"{one.id} and {other.id} were drawn differently .*4 steps; ddim, 3 steps"):
+        joined_cells([one, other], bench().dataset)
+
+
+def test_the_ldm_of_a_plain_row_is_not_taken_for_the_usual_one() -> None:
+    doing = session(shared(), ldm={"anchor": True})
+    usual = returned(parents_of(doing, "task-ldm"))["ldm"]
+    plain = CellSpec("task-ldm-plain", 0)
+    assert returned(parents_of(plain.session(doing), plain.method))["ldm"].id != usual.id
+    half = CellSpec("task-ldm", 0, 0.5)
+    assert returned(parents_of(half.session(doing), half.method))["ldm"].id != usual.id
+    assert newest_ldm(doing, "task").id == usual.id
+    absent = session(shared(), ldm={"anchor": True, "epochs": 99})
+    assert not trained_config(newest_ldm(absent, "task")).questions.descriptors < 1, "else one that saw all questions"
 
 
 def test_guidance_scales_give_different_classifiers() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from metavqa_cli.engine import ensure
+from metavqa_cli.engine import ensure, lineage
 from metavqa_cli.engine.baselines import train_baseline
 from metavqa_cli.engine.diffusion import HyperLdm, newest_ldm, train_ldm
 from metavqa_cli.engine.generators import train_generator
@@ -239,6 +239,32 @@ def test_resume_refuses_a_finished_run_and_another_configuration(workspace: Work
     with pytest.raises(UsageError, match=r"ldm\.epochs was 2 and is now 9; ldm\.gamma was 1\.5 and is now None"):
         next(JOBS["ldm"](told_otherwise, workspace))
     assert run.state() == "interrupted"
+
+
+def test_what_another_version_wrote_is_made_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = session(workspace)
+    old = finished(here, train_baseline(here))
+    assert isinstance(next(train_baseline(here)), Reused)
+    monkeypatch.setattr(lineage, "MODEL_VERSION", lineage.MODEL_VERSION + 1)
+    assert finished(here, train_baseline(here)).id != old.id
+    with pytest.raises(JobError, match=f"train it again \\(`metavqa runs rm {old.id} --force` removes it\\)"):
+        load_model(old, CPU)
+
+
+@pytest.mark.parametrize(
+    ("kind", "same", "other"),
+    [("hvae", {"hvae": {"objective": "weights"}, "task_latents": {"weight_decay": 0.7}},
+      {"hvae": {"objective": "weights", "kl_weight": 0.7}}),
+     ("hvae", {"hvae": {"objective": "task", "kl_weight": 0.7}},
+      {"hvae": {"objective": "task"}, "task_latents": {"weight_decay": 0.7}}),
+     ("identify", {"eval": {"bootstrap": 999}}, {"eval": {"few_shot_steps": 9}})],
+)  # fmt: skip
+def test_a_run_depends_on_what_it_reads(kind: str, same: dict[str, Any], other: dict[str, Any]) -> None:
+    def own(**changes: Any) -> Any:
+        return lineage.sections(miniature.config(**changes), kind)
+
+    base = own(hvae={"objective": same.get("hvae", {}).get("objective", "task")})
+    assert own(**same) == base != own(**other)
 
 
 def test_a_run_that_is_busy_is_not_touched(workspace: Workspace) -> None:

@@ -1,26 +1,32 @@
 """The paper preset holds the paper's numbers, and every stage of it runs."""
 
+from functools import cache
+
+import pytest
 import torch
 from torch import nn
 
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.cli.options import resolve_config
 from metavqa_cli.engine.baselines import train_baseline
+from metavqa_cli.engine.cells import Bench, CellSpec, measured_cell
 from metavqa_cli.engine.diffusion import HyperLdm, schedule_of, train_ldm
 from metavqa_cli.engine.evaluate import evaluate
 from metavqa_cli.engine.generators import train_generator
-from metavqa_cli.engine.lineage import load_model
+from metavqa_cli.engine.lineage import TRAINED, load_model
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.zoo import build_zoo
 from metavqa_cli.generator.hvae import HVAE, WeightScaler
 from metavqa_cli.guidance.hyperldm import Denoiser
+from metavqa_cli.methods.registry import BY_KEY
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.events import RunStarted, StepLogged
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
+from metavqa_cli.store.tensors import load_tensors
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
-from tests.engine.test_lineage import finished
+from tests.engine.test_lineage import finished, returned
 from tests.miniature import CPU
 
 # What a test cannot afford: the epochs, and the widths of HVAE and HyperLDM (0.1 and 0.6 billion weights, each of them
@@ -28,6 +34,12 @@ from tests.miniature import CPU
 AFFORDED = ["dataset.name=mini", "baseline.epochs=2", "hvae.epochs=2", "hvae.hidden=[16,32]", "ldm.epochs=2",
             "ldm.hidden=[64,128,64]", "ldm.gamma=1.5", "eval.gammas=[1.5]", "eval.few_shot_steps=2",
             "eval.bootstrap=100"]  # fmt: skip
+
+
+# The same for the rows of the table: what is left of the preset is everything but sizes and epochs.
+SMALL = [*AFFORDED, "base_network.hidden=8", "hvae.latent=4", "ldm.T=20", "ldm.time_dim=16", "hnet.latent=4",
+         "hnet.hidden=[16]", "hnet.adapt_steps=2", "zoo.steps=2", "task_latents.epochs=2", "hyperclip.epochs=2",
+         "guidance.steps=2", "guidance.candidates=2", "regression.epochs=2", "regression.hidden=16"]  # fmt: skip
 
 
 def paper(*sets: str) -> Config:
@@ -124,3 +136,19 @@ def test_every_stage_runs(without_runs: Workspace) -> None:
 
 def weights_of(zoo: Run) -> tuple[int, ...]:
     return tuple(load_model(zoo, CPU).tensors["train"].shape)
+
+
+@cache
+def measured_before() -> Workspace:
+    """A workspace for the rows of the table, which share what they are made of."""
+    return miniature.copy(miniature.folder() / "paper", with_runs=False)
+
+
+@pytest.mark.parametrize("key", BY_KEY)
+def test_every_row_of_the_table_runs_with_the_paper_preset(key: str) -> None:
+    doing = Session(measured_before(), paper(*SMALL))
+    run = returned(measured_cell(doing, CellSpec(key, 0), Bench(doing)))
+    tensors, _ = load_tensors(run.model_path, remedy="")
+    assert tensors and all(0 <= float(value.min()) <= float(value.max()) == 1 for value in tensors.values())
+    trained = [other for other in runs.list_runs(doing.workspace) if other.kind in TRAINED]
+    assert all(torch.isfinite(value).all() for other in trained for value in load_model(other, CPU).tensors.values())

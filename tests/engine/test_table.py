@@ -173,7 +173,7 @@ def test_no_scores_are_no_rows() -> None:
 @pytest.mark.parametrize(
     ("scores", "world", "sentence"),
     [
-        ([scored(ONE), scored(ONE)], JUDGED, r"Multitask \(zero-shot\) is given twice for seed 0"),
+        ([scored(ONE), scored(TWO)], JUDGED, r"Multitask \(zero-shot\) is given twice for seed 0"),
         ([scored(ONE[:, :3], 4)], JUDGED, r"Multitask, seed 4: \(4, 3\) scores instead of the \(4, 4\)"),
         ([], replace(JUDGED, mask=JUDGED.mask & (np.arange(4) > 0)), "task 'c\\?' has no examples"),
     ],

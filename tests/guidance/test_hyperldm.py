@@ -152,6 +152,13 @@ def test_the_floor_keeps_what_hardly_varies_from_being_magnified() -> None:
     assert spreads[0][0] / spreads[0][-1] > 10 * spreads[1][0] / spreads[1][-1]
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_one_question_says_nothing_of_how_questions_vary(n: int) -> None:
+    e = rows(1, 6).repeat(n, 1)
+    whitener = QuestionWhitener.fit(e, 1e-3)
+    assert torch.equal(whitener(e), torch.zeros_like(e)) and torch.equal(whitener.transform, torch.eye(6).to(e))
+
+
 def test_whitening_depends_neither_on_the_order_nor_on_the_scale_of_arithmetic_noise() -> None:
     """Fewer questions than directions leave an arbitrary basis of what none of them varies in."""
     e, new = questions(4), questions(9)
