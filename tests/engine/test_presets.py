@@ -37,7 +37,8 @@ AFFORDED = ["dataset.name=mini", "baseline.epochs=2", "hvae.epochs=2", "hvae.hid
 
 
 # The same for the rows of the table: what is left of the preset is everything but sizes and epochs.
-SMALL = [*AFFORDED, "base_network.hidden=8", "hvae.latent=4", "ldm.T=20", "ldm.time_dim=16", "hnet.latent=4",
+SMALL = [*AFFORDED, *(f"dataset.{name}={value}" for name, value in miniature.VALUES["dataset"].items()),
+         "base_network.hidden=8", "hvae.latent=4", "ldm.T=20", "ldm.time_dim=16", "hnet.latent=4",
          "hnet.hidden=[16]", "hnet.adapt_steps=2", "zoo.steps=2", "task_latents.epochs=2", "hyperclip.epochs=2",
          "guidance.steps=2", "guidance.candidates=2", "regression.epochs=2", "regression.hidden=16"]  # fmt: skip
 
