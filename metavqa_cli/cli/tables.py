@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 PATIENCE = 24 * 3600.0  # seconds that a shard waits for a run that another one is making
 CSV_COLUMNS = (
     "method", "label", "setting", "control", "descriptors", "gamma", "validated", "trust", "mean", "sd", "ci_low",
-    "ci_high", "diff", "diff_low", "diff_high", "closed", "drop", "drop_low", "drop_high", "wording", "combination",
-    "family", "pooled", "unshared", "tasks", "seeds", "sampler",
+    "ci_high", "diff", "diff_low", "diff_high", "against", "closed", "drop", "drop_low", "drop_high", "wording",
+    "combination", "family", "pooled", "unshared", "tasks", "seeds", "sampler",
 )  # fmt: skip
 MethodsOption = Annotated[
     list[str] | None, typer.Option("--method", "-m", help="Row of the table; may be repeated, or a,b,c.")
@@ -55,6 +55,9 @@ def table(
     seeds: SeedsOption = "1",
     descriptors: SharesOption = None,
     shard: ShardOption = None,
+    against: Annotated[
+        str, typer.Option("--against", metavar="METHOD[:GAMMA]", help="What the differences are to.")
+    ] = "multitask",
     by: Annotated[bool, typer.Option("--by-family", help="Also by what is new in the task, and by family.")] = False,
     out: OutOption = None,
     dataset: DatasetOption = None,
@@ -71,10 +74,13 @@ def table(
     if cells and (method or shard):
         raise UsageError("name finished cells, or what is to be measured (--method, --shard), not both")
     session = _session(preset, config, set, _dataset_of(cells) if cells and not dataset else dataset, device)
-    from metavqa_cli.engine.experiments import table_specs
+    from metavqa_cli.engine.experiments import reference_specs, table_specs
 
-    specs = table_specs(name_list(method), seed_numbers, asked or usual_shares(session, 0.5, 1.0))
-    rows = _joined(session, cells) if cells else _measured(session, specs, part)
+    other, shares = _against(against), asked or usual_shares(session, 0.5, 1.0)
+    specs = table_specs(name_list(method), seed_numbers, shares)
+    if against != "multitask":
+        specs = list(dict.fromkeys([*specs, *reference_specs(other, seed_numbers, shares)]))
+    rows = _joined(session, cells, other) if cells else _measured(session, specs, part, other)
     _print(rows, chosen, by)
     _write(rows, out, "table")
 
@@ -202,13 +208,31 @@ def usual_shares(session: "Session", *usual: float) -> list[float]:
     return [configured] if configured < 1 else list(usual)
 
 
-def _measured(session: "Session", specs: "Sequence[CellSpec]", part: tuple[int, int]) -> list[dict[str, Any]]:
+def _against(text: str) -> tuple[str, float | None]:
+    """ "task-ldm:1.5" as method and γ. ``UsageError`` for what has no zero-shot row."""
+    from metavqa_cli.engine.request import check_gamma
+    from metavqa_cli.engine.sources import method_of
+
+    key, _, gamma = text.partition(":")
+    method = method_of(key)
+    if not method.zero_shot or (gamma and method.gammas is None):
+        raise UsageError(f"--against {text}: {key} has no {'guidance scale' if method.zero_shot else 'zero-shot row'}")
+    try:
+        return key, check_gamma(float(gamma)) if gamma else None
+    except ValueError:
+        raise UsageError(f"--against takes a method, or METHOD:GAMMA; found {text!r}") from None
+
+
+def _measured(
+    session: "Session", specs: "Sequence[CellSpec]", part: tuple[int, int],
+    against: tuple[str, float | None] = ("multitask", None),
+) -> list[dict[str, Any]]:  # fmt: skip
     from metavqa_cli.engine.experiments import measured, shard
 
     chosen = shard(specs, *part)
     if not chosen:
         raise UsageError(f"there are {len(specs)} cells, so shard {part[0]}/{part[1]} is empty; take fewer shards")
-    return finish(measured(session, chosen))
+    return finish(measured(session, chosen, against))
 
 
 def _dataset_of(cells: "Sequence[str]") -> str:
@@ -218,7 +242,7 @@ def _dataset_of(cells: "Sequence[str]") -> str:
     return str(runs.get(workspace(), cells[0]).manifest()["dataset"]["name"])
 
 
-def _joined(session: "Session", cells: Sequence[str]) -> list[dict[str, Any]]:
+def _joined(session: "Session", cells: Sequence[str], against: tuple[str, float | None]) -> list[dict[str, Any]]:
     from metavqa_cli.engine.cells import Bench, joined_cells
     from metavqa_cli.engine.table import rows
     from metavqa_cli.store import runs
@@ -226,7 +250,7 @@ def _joined(session: "Session", cells: Sequence[str]) -> list[dict[str, Any]]:
     chosen = list({run.id: run for run in (runs.get(workspace(), name) for name in cells)}.values())
     bench = Bench(session)
     scores = joined_cells(chosen, bench.dataset)
-    return rows(scores, bench.judged(), session.config.eval.bootstrap)
+    return rows(scores, bench.judged(), session.config.eval.bootstrap, against)
 
 
 def _print(rows: list[dict[str, Any]], format: Format, by: bool) -> None:

@@ -6,7 +6,7 @@ from metavqa_cli.engine.cells import Bench, CellSpec, measured_cell, scores_of
 from metavqa_cli.engine.ensure import Ensured
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.sources import method_of
-from metavqa_cli.engine.table import Row, Score, rows
+from metavqa_cli.engine.table import MULTITASK, Against, Row, Score, rows
 from metavqa_cli.methods.registry import CONTROLS, METHODS, QUESTION_CONTROLS, Control
 from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.schema.events import Event, ProgressMade, Reused, RunFinished
@@ -27,6 +27,13 @@ def table_specs(methods: Sequence[str], seeds: Sequence[int], descriptors: Seque
         for gamma in method_of(key).gammas or (None,)
         if share == max(descriptors) or method_of(key).conditional
     ]
+
+
+def reference_specs(against: Against, seeds: Sequence[int], descriptors: Sequence[float]) -> list[CellSpec]:
+    """The cells that others are compared with."""
+    key, gamma = against
+    shares = descriptors if method_of(key).conditional else [1.0]
+    return [CellSpec(key, seed, share, gamma) for seed in seeds for share in shares]
 
 
 def sweep_specs(
@@ -89,11 +96,13 @@ def without_reuse(events: Ensured) -> Ensured:
         reused = isinstance(event, Reused)
 
 
-def measured(session: Session, specs: Sequence[CellSpec]) -> Generator[Event, None, list[Row]]:
+def measured(
+    session: Session, specs: Sequence[CellSpec], against: Against = MULTITASK
+) -> Generator[Event, None, list[Row]]:
     """The rows of the cells, each of which is measured where it is missing, and trained for where that is missing."""
     bench, scores = Bench(session), list[Score]()
     for done, spec in enumerate(specs):
         run = yield from without_reuse(measured_cell(session, spec, bench))
         scores += scores_of(run, spec)
         yield ProgressMade("measuring cells", done + 1, len(specs), "cells")
-    return rows(scores, bench.judged(), session.config.eval.bootstrap)
+    return rows(scores, bench.judged(), session.config.eval.bootstrap, against)

@@ -60,7 +60,7 @@ def descriptors_figure(rows: Sequence[Row], path: Path) -> None:
 
     A curve for each zero-shot method that was trained with several shares.
     """
-    curves = _curves(rows, "descriptors", partial(name, chosen=False))
+    curves = _curves(rows, "descriptors", _own_name)
     several = {label: found for label, found in curves.items() if len({row["descriptors"] for row in found}) > 1}
     if not several:
         raise UsageError("no method was trained with several shares of descriptors; train with --descriptors 0.5 too")
@@ -75,8 +75,8 @@ def descriptors_figure(rows: Sequence[Row], path: Path) -> None:
 
 
 def table_figure(rows: Sequence[Row], path: Path) -> None:
-    """Every row's paired difference to Uncond. Multitask as a dot with its interval; errors as ``gamma_figure``."""
-    compared = [row for row in rows if row["diff"] is not None and _role(row) != REFERENCE]
+    """Every row's paired difference to what they are compared with, as a dot with its interval; errors as above."""
+    compared = [row for row in rows if row["against"] not in (None, row["setting"] == "zero-shot" and _own_name(row))]
     if not compared:
         raise UsageError("nothing to compare: there is no zero-shot result of Uncond. Multitask beside another method")
     with _drawing(path, width=8.6, height=1.5 + 0.36 * len(compared)) as (figure, axes):
@@ -93,8 +93,11 @@ def table_figure(rows: Sequence[Row], path: Path) -> None:
         axes.set_yticks(range(len(compared)), [_table_name(row) for row in compared])
         axes.set_ylim(len(compared) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("points above Uncond. Multitask, 95 % interval over tasks")
+        axes.set_xlabel(f"points above {compared[0]['against']}, 95 % interval over tasks")
         _finish(figure, axes, rows, columns=3)
+
+
+_own_name = partial(name, chosen=False)
 
 
 def _role(row: Row) -> tuple[str, str, str | None]:

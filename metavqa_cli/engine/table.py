@@ -13,8 +13,11 @@ from metavqa_cli.methods.registry import Control
 
 Setting = Literal["zero-shot", "few-shot", "control"]
 Row = dict[str, Any]
+Against = tuple[str, float | None]
+"""What others are compared with: a method, zero-shot, and its γ (None: the validated one, or it has none)."""
 
-REFERENCE = ("multitask", "zero-shot", None)  # method, setting and control of what all others are compared with
+MULTITASK: Against = ("multitask", None)
+REFERENCE = ("multitask", "zero-shot", None)  # method, setting and control of where the way to the ceiling begins
 NOVELTIES = ("wording", "combination", "family")
 IN_PLACE = {
     "shuffled": ", shuffled questions",
@@ -119,12 +122,13 @@ class _Group:
         return right[:, counts > 0] / counts[counts > 0]
 
 
-def rows(scores: Sequence[Score], judged: Judged, resamples: int) -> list[Row]:
+def rows(scores: Sequence[Score], judged: Judged, resamples: int, against: Against = MULTITASK) -> list[Row]:
     """One row with stable keys for each method, setting, γ and so on, over its seeds; in order of first appearance.
 
     In per cent: ``mean`` over tasks and seeds; ``sd`` over seeds; ``ci_low``, ``ci_high``: 95 % interval over tasks of
-    the accuracies averaged over seeds; ``diff``, ``diff_low``, ``diff_high``: paired difference to Uncond. Multitask,
-    zero-shot, over the tasks and common seeds; ``drop``…: for a control, by how much it is below the method's own
+    the accuracies averaged over seeds; ``diff``, ``diff_low``, ``diff_high``: paired difference to what is named in
+    ``against`` (Uncond. Multitask if nothing else is), zero-shot and with as many questions known, over the tasks and
+    common seeds; ``drop``…: for a control, by how much it is below the method's own
     score, paired in the same way; means over the tasks that are new in ``wording``, ``combination`` or ``family``, and
     by question family (``families``); ``pooled`` over images; ``unshared`` without the images that training tasks have.
     ``closed`` is a fraction: of the distance from Uncond. Multitask to the highest few-shot mean. None: not known.
@@ -132,10 +136,22 @@ def rows(scores: Sequence[Score], judged: Judged, resamples: int) -> list[Row]:
     ``ValueError`` for scores of another shape than ``judged``, a task without examples, or the same seed twice.
     """
     groups = _grouped(scores, judged)
+    others = {group.first.descriptors: group for group in groups if _is(group.first, against)}
     reference = next((group for group in groups if group.first.role == REFERENCE), None)
     ceiling = max((group.mean for group in groups if group.first.setting == "few-shot"), default=None)
     own = {group.first.twin: group for group in reversed(groups) if group.first.setting == "zero-shot"}
-    return [_row(group, reference, ceiling, own.get(group.first.twin), resamples) for group in groups]
+    return [
+        _row(group, reference, others.get(group.first.descriptors, others.get(1.0)), ceiling,
+             own.get(group.first.twin), resamples)
+        for group in groups
+    ]  # fmt: skip
+
+
+def _is(score: Score, against: Against) -> bool:
+    """Whether the score is of what others are compared with."""
+    method, gamma = against
+    own = score.validated or score.gamma is None if gamma is None else score.gamma == gamma and not score.validated
+    return score.method == method and score.setting == "zero-shot" and own
 
 
 def _grouped(scores: Sequence[Score], judged: Judged) -> list[_Group]:
@@ -153,10 +169,13 @@ def _grouped(scores: Sequence[Score], judged: Judged) -> list[_Group]:
     return [_Group(tuple(seeds[seed] for seed in sorted(seeds)), judged) for seeds in found.values()]
 
 
-def _row(group: _Group, reference: _Group | None, ceiling: float | None, own: _Group | None, resamples: int) -> Row:
+def _row(
+    group: _Group, reference: _Group | None, other: _Group | None, ceiling: float | None, own: _Group | None,
+    resamples: int,
+) -> Row:  # fmt: skip
     score, whole, of = group.first, estimate(group.accuracies.mean(0), resamples), group.by(group.judged.novelties)
     gammas, trusts = [score.gamma for score in group.scores], [score.trust for score in group.scores]
-    diff, diff_low, diff_high = _difference(group, reference, resamples)
+    diff, diff_low, diff_high = _difference(group, other, resamples)
     drop, drop_low, drop_high = _difference(own, group if score.setting == "control" else None, resamples)
     return _rounded({
         "method": score.method, "label": score.label, "setting": score.setting, "control": score.control,
@@ -165,12 +184,21 @@ def _row(group: _Group, reference: _Group | None, ceiling: float | None, own: _G
         "trust": None if {*trusts} == {None} else trusts, "sampler": score.sampler,
         "seeds": [score.seed for score in group.scores], "tasks": whole.n,
         "mean": whole.mean, "sd": spread(group.accuracies), "ci_low": whole.low, "ci_high": whole.high,
-        "diff": diff, "diff_low": diff_low, "diff_high": diff_high,
+        "diff": diff, "diff_low": diff_low, "diff_high": diff_high, "against": None if diff is None else _of(other),
         "closed": None if reference is None or ceiling is None else closed(group.mean, reference.mean, ceiling),
         "drop": drop, "drop_low": drop_low, "drop_high": drop_high,
         **{kind: of.get(kind) for kind in NOVELTIES}, "pooled": group.pooled(), "unshared": group.unshared(),
         "families": group.by(group.judged.families),
     })  # fmt: skip
+
+
+def _of(group: _Group | None) -> str | None:
+    """The method of a group for people, with its γ."""
+    if group is None:
+        return None
+    score = group.first
+    fields = {"label": score.label, "gamma": score.gamma, "validated": score.validated, "control": score.control}
+    return name(fields, chosen=False)
 
 
 def _difference(
@@ -231,7 +259,8 @@ def _columns(share: float) -> tuple[str, str, str]:
 def _cells(row: Row) -> dict[str, str]:
     mean = f"{row['mean']:.2f}" + ("" if row["sd"] is None else f" ± {row['sd']:.2f}")
     reference = (row["method"], row["setting"], row["control"]) == REFERENCE
-    diff = "" if row["diff"] is None or reference else f"[{row['diff_low']:+.1f}, {row['diff_high']:+.1f}]"
+    same = row["diff"] == row["diff_low"] == row["diff_high"] == 0 and row["against"] == name(row, chosen=False)
+    diff = "" if row["diff"] is None or same else f"[{row['diff_low']:+.1f}, {row['diff_high']:+.1f}]"
     part = "" if row["closed"] is None or reference else f"{100 * row['closed']:.0f} %"
     return dict(zip(_columns(row["descriptors"]), (mean, diff, part), strict=True))
 
@@ -243,10 +272,11 @@ def caption(rows: Sequence[Row]) -> str:
     reference = next((row for row in rows if (row["method"], row["setting"], row["control"]) == REFERENCE), None)
     best = max((row for row in rows if row["setting"] == "few-shot"), key=lambda row: row["mean"], default=None)
     words = [f"accuracy in per cent, mean over {rows[0]['tasks']} tasks ± s.d. over {_seeds(rows)}"]
-    if reference:
-        words.append(f"diff: 95 % interval over tasks of the paired difference to {reference['label']} (zero-shot)")
+    against = next((row["against"] for row in rows if row["against"]), None)
+    if against:
+        words.append(f"diff: 95 % interval over tasks of the paired difference to {against} (zero-shot)")
     if reference and best:
-        words.append(f"closed: part of the distance from there to the few-shot ceiling "
+        words.append(f"closed: part of the distance from {reference['label']} (zero-shot) to the few-shot ceiling "
                      f"({best['mean']:.2f}, {name(best)})")  # fmt: skip
     return "; ".join([*words, *dict.fromkeys(row["sampler"] for row in rows if row["sampler"])])
 

@@ -123,6 +123,25 @@ def test_finished_cells_are_joined_on_the_dataset_they_were_measured_on(metavqa:
     assert {row["method"] for row in rows} == {"clip"}
 
 
+def test_the_table_compares_with_the_method_that_is_asked_for(metavqa: Terminal) -> None:
+    table = ["eval", "table", "--method", "film", "--descriptors", "0.5,1", *OPTIONS, "--json"]
+    plain, against = data(metavqa(*table)), data(metavqa(*table, "--against", "task-ldm:0.5"))
+    assert {row["against"] for row in plain} == {None}
+    assert {row["against"] for row in against} == {"Task + HyperLDM, γ = 0.5"}
+    assert [(row["method"], row["descriptors"]) for row in against if row["diff_low"] == row["diff_high"] == 0] == [
+        ("task-ldm", 0.5), ("task-ldm", 1.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("against", "words"),
+    [("flm", "there is no method 'flm'"), ("film:1", "film has no guidance scale"), ("task", "task has no zero-shot"),
+     ("task-ldm:x", "found 'task-ldm:x'"), ("task-ldm:nan", "gamma is nan"), ("task-ldm:-1", "gamma is -1")],
+)  # fmt: skip
+def test_what_nothing_can_be_compared_with(against: str, words: str, metavqa: Terminal) -> None:
+    assert_refused(metavqa("eval", "table", "--against", against, "--dataset", "mini"), 2, words)
+
+
 def test_a_configured_share_is_the_one_that_is_measured(metavqa: Terminal, full: Workspace) -> None:
     configured = ["--set", "questions.descriptors=0.5"]
     for args in (["cell", "film"], ["table", "--method", "film"]):

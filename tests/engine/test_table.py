@@ -15,9 +15,8 @@ from tests.cli.terminal import python
 
 KEYS = {
     "method", "label", "setting", "control", "descriptors", "gamma", "validated", "gammas", "trust", "sampler",
-    "seeds", "tasks",
-    "mean", "sd", "ci_low", "ci_high", "diff", "diff_low", "diff_high", "closed", "drop", "drop_low", "drop_high",
-    "wording", "combination", "family", "pooled", "unshared", "families",
+    "seeds", "tasks", "mean", "sd", "ci_low", "ci_high", "diff", "diff_low", "diff_high", "against", "closed", "drop",
+    "drop_low", "drop_high", "wording", "combination", "family", "pooled", "unshared", "families",
 }  # fmt: skip
 RESAMPLES = 200
 
@@ -262,6 +261,24 @@ def test_a_gamma_that_was_chosen_differently_for_each_share_is_one_line() -> Non
 
     (line,) = table.pivot(table.rows(scores(0.5, 1.0) + scores(1.0, 2.5), judged(2), RESAMPLES))["zero-shot"]
     assert (line["method"], line["50 %"], line["100 %"]) == ("LDM, γ validated", "50.00", "75.00")
+
+
+def test_differences_are_to_what_is_asked_for_with_as_many_questions_known() -> None:
+    scores = [
+        by_tasks([share, share], method="ldm", label="ldm", descriptors=share, gamma=gamma, validated=validated)
+        for share in (0.5, 1.0)
+        for gamma, validated in ((1.0, False), (1.5, False), (1.5, True))
+    ]
+    scores += [by_tasks([0.25, 0.75], label="W"), by_tasks([0.25, 0.25], method="few", setting="few-shot")]
+
+    def found(*against: Any) -> list[tuple[float | None, str | None]]:
+        return [(row["diff"], row["against"]) for row in table.rows(scores, judged(2), RESAMPLES, against)]
+
+    one = "ldm, γ = 1"
+    assert found("ldm", 1.0) == [*[(0.0, one)] * 6, (-50.0, one), (-75.0, one)]
+    assert [against for _, against in found("ldm", None)] == ["ldm, γ validated"] * 8
+    assert found("multitask", None)[:4:3] == [(0.0, "W"), (50.0, "W")]
+    assert found("ldm", 2.0) == [(None, None)] * 8
 
 
 def test_the_trust_of_each_seed_is_in_the_row() -> None:
