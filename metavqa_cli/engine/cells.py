@@ -160,7 +160,8 @@ def _correct(source: Source, arena: Arena, weights_of: Any) -> Tensor:
         part = arena.select(chunk)
         weights = weights_of(part)
         if not weights.isfinite().all():
-            raise JobError("the weights are not finite; lower gamma, or the few-shot learning rates in `eval`")
+            gamma = "" if source.gamma is None else f" at gamma {source.gamma:g}"
+            raise JobError(f"the weights{gamma} are not finite; lower gamma, or the few-shot learning rates in `eval`")
         right = answer_logits(source.layout, weights, part.query, source.logit_scale).argmax(-1) == part.query.labels
         found[chunk, : right.shape[1]] = (right & part.query.example_mask).float()
     return found
