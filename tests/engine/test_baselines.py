@@ -191,7 +191,7 @@ def test_it_adapts_what_the_registry_says_from_where_it_was_trained(
     assert source.few_shot is not None
     module: Any = training.module.requires_grad_(False)
     if BY_KEY[method].few_shot == "W":
-        W, lr = module.W, settings.few_shot_lr
+        W, lr = module.W, training.recipe.inner_lr if "maml" in method else settings.few_shot_lr  # A.8
         expected = adapt_weights(training.layout, W, support, settings.few_shot_steps, lr, training.scale)
     else:
         start = module.z0.expand(len(arena("test")), -1) if method == "hnet-maml" else None

@@ -90,7 +90,7 @@ def test_the_plan_has_the_configured_rates(
         raise Caught
 
     monkeypatch.setattr(generators, "train", catch)
-    changes = {"hvae": {"objective": objective}, "task_latents": {"z_lr": 0.7, "weight_decay": 0.2}}
+    changes = {"hvae": {"objective": objective, "latent": 3}, "task_latents": {"z_lr": 0.7, "weight_decay": 0.2}}
     doing = session(miniature.copy(tmp_path / "ws"), **changes)
     with pytest.raises(Caught):
         list(generators.train_generator(doing, miniature.run("baseline", workspace=doing.workspace)))
