@@ -213,12 +213,12 @@ def _against(text: str) -> tuple[str, float | None]:
     from metavqa_cli.engine.request import check_gamma
     from metavqa_cli.engine.sources import method_of
 
-    key, _, gamma = text.partition(":")
+    key, colon, gamma = text.partition(":")
     method = method_of(key)
-    if not method.zero_shot or (gamma and method.gammas is None):
+    if not method.zero_shot or (colon and method.gammas is None):
         raise UsageError(f"--against {text}: {key} has no {'guidance scale' if method.zero_shot else 'zero-shot row'}")
     try:
-        return key, check_gamma(float(gamma)) if gamma else None
+        return key, check_gamma(float(gamma)) if colon else None
     except ValueError:
         raise UsageError(f"--against takes a method, or METHOD:GAMMA; found {text!r}") from None
 

@@ -136,6 +136,7 @@ def test_the_table_compares_with_the_method_that_is_asked_for(metavqa: Terminal)
 @pytest.mark.parametrize(
     ("against", "words"),
     [("flm", "there is no method 'flm'"), ("film:1", "film has no guidance scale"), ("task", "task has no zero-shot"),
+     ("film:", "film has no guidance scale"), ("task-ldm:", "found 'task-ldm:'"),
      ("task-ldm:x", "found 'task-ldm:x'"), ("task-ldm:nan", "gamma is nan"), ("task-ldm:-1", "gamma is -1")],
 )  # fmt: skip
 def test_what_nothing_can_be_compared_with(against: str, words: str, metavqa: Terminal) -> None:
