@@ -22,6 +22,16 @@ class Done:
     err: str
 
 
+def assert_refused(done: Done, code: int, *words: str, alone: bool = False) -> None:
+    """One sentence on stderr (after the narration, or ``alone``), nothing on stdout, and the documented exit code."""
+    assert (done.code, done.out) == (code, ""), done.err
+    (error,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert done.err.endswith(f"{error}\n") and "Traceback" not in done.err
+    assert not alone or done.err == f"{error}\n"
+    for word in words:
+        assert word in error
+
+
 class Terminal:
     """Runs ``metavqa`` in a workspace of its own, in the current process."""
 

@@ -23,7 +23,7 @@ from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.cli.pipeline import data, furnished, generated, photos
-from tests.cli.terminal import Done, Terminal, python
+from tests.cli.terminal import Terminal, assert_refused, python
 from tests.miniature import OPTIONS
 
 QUESTION = "What color is the car?"
@@ -33,15 +33,6 @@ ANSWERS = ["--answers", "red,blue,green"]
 @pytest.fixture(autouse=True)
 def full(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return furnished(workspace, monkeypatch)
-
-
-def assert_refused(done: Done, code: int, *words: str) -> None:
-    """One sentence on stderr (after the narration), nothing on stdout, and the documented exit code."""
-    assert (done.code, done.out) == (code, ""), done.err
-    (error,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
-    assert done.err.endswith(f"{error}\n") and "Traceback" not in done.err
-    for word in words:
-        assert word in error
 
 
 def contents(root: Path) -> dict[Path, bytes]:

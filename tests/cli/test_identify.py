@@ -18,7 +18,7 @@ from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.cli.pipeline import data
-from tests.cli.terminal import Done, Terminal
+from tests.cli.terminal import Terminal, assert_refused
 from tests.engine.test_identify import KEYS
 from tests.engine.test_lineage import returned
 from tests.miniature import CPU, OPTIONS, session
@@ -50,14 +50,6 @@ def changed(file: Path, **changes: object) -> Path:
     made = load_classifier(file)
     save_classifier(replace(made, **changes), file)  # type: ignore[arg-type]
     return file
-
-
-def refused(done: Done, code: int, *words: str) -> None:
-    assert (done.code, done.out) == (code, ""), done.err
-    (error,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
-    assert "Traceback" not in done.err and done.err.endswith(f"{error}\n")
-    for word in words:
-        assert word in error
 
 
 def test_all_questions_of_the_dataset_are_candidates(metavqa: Terminal, file: Path, workspace: Workspace) -> None:
@@ -116,9 +108,11 @@ def test_another_base_network_or_clip_model_is_refused(metavqa: Terminal, file: 
     made = load_classifier(file)
     layout = WeightLayout(made.layout.embed, 9)
     changed(file, layout=layout, weights=torch.zeros(layout.size))
-    refused(metavqa("identify", str(file)), 2, f"the classifier {file} has a base network", run.id, "--hyperclip")
+    assert_refused(
+        metavqa("identify", str(file)), 2, f"the classifier {file} has a base network", run.id, "--hyperclip"
+    )
     save_classifier(replace(made, encoder={**made.encoder, "model": "ViT-B-32/openai", "image_size": 224}), file)
-    refused(
+    assert_refused(
         metavqa("identify", str(file)), 2,
         f"the classifier {file} was made with the CLIP model 'ViT-B-32/openai', the HyperCLIP {run.id} with 'tiny'",
     )  # fmt: skip
@@ -129,26 +123,28 @@ def test_a_missing_hyperclip_names_the_command_that_trains_it(
 ) -> None:
     other = miniature.run("hvae", "weights", workspace)
     changed(file, runs={"generator": other.id})
-    refused(
+    assert_refused(
         metavqa("identify", str(file)), 3, f"no finished HyperCLIP for the generator {other.id!r}",
         f"`metavqa train hyperclip --on hvae --generator {other.id}`",
     )  # fmt: skip
     changed(file, runs={})
-    refused(metavqa("identify", str(file)), 3, "`metavqa train hyperclip --on task --with-parents`")
+    assert_refused(metavqa("identify", str(file)), 3, "`metavqa train hyperclip --on task --with-parents`")
 
 
 def test_a_run_that_is_no_finished_hyperclip_is_refused(
     metavqa: Terminal, file: Path, tmp_path: Path, workspace: Workspace
 ) -> None:
     zoo = miniature.run("zoo", workspace=workspace)
-    refused(metavqa("identify", str(file), "--hyperclip", zoo.id), 2, f"run {zoo.id} is of kind zoo, not hyperclip")
-    refused(metavqa("identify", str(file), "--hyperclip", "nothing"), 3, "there is no run 'nothing'")
+    assert_refused(
+        metavqa("identify", str(file), "--hyperclip", zoo.id), 2, f"run {zoo.id} is of kind zoo, not hyperclip"
+    )
+    assert_refused(metavqa("identify", str(file), "--hyperclip", "nothing"), 3, "there is no run 'nothing'")
     run = miniature.run("hyperclip", workspace=workspace)
     result = run.path / "result.json"
     kept = result.read_bytes()
     result.unlink()
     try:
-        refused(metavqa("identify", str(file), "--hyperclip", run.id), 3, f"run {run.id} is stale, not finished")
+        assert_refused(metavqa("identify", str(file), "--hyperclip", run.id), 3, f"run {run.id} is stale, not finished")
     finally:
         result.write_bytes(kept)
 
@@ -166,22 +162,22 @@ def test_options_that_make_no_sense(
 ) -> None:
     Path("empty.txt").write_text(" \n\n")
     Path("latin.txt").write_bytes("où?".encode("latin-1"))
-    refused(metavqa("identify", str(file), *options), code, sentence)
+    assert_refused(metavqa("identify", str(file), *options), code, sentence)
 
 
 def test_no_question_on_stdin(metavqa: Terminal, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for stdin in (io.StringIO("\n \n"), None):
         monkeypatch.setattr("sys.stdin", stdin)
-        refused(metavqa("identify", str(file), "--questions", "-"), 2, "there is no question on stdin")
+        assert_refused(metavqa("identify", str(file), "--questions", "-"), 2, "there is no question on stdin")
 
 
 def test_what_is_no_classifier(metavqa: Terminal, file: Path, workspace: Workspace) -> None:
     model = miniature.run("ldm", workspace=workspace).model_path
-    refused(metavqa("identify", str(model)), 1, "not a classifier; generate it again with `metavqa generate`")
+    assert_refused(metavqa("identify", str(model)), 1, "not a classifier; generate it again with `metavqa generate`")
     file.write_bytes(b"not tensors")
-    refused(metavqa("identify", str(file)), 1, "is not a safetensors file")
+    assert_refused(metavqa("identify", str(file)), 1, "is not a safetensors file")
     file.unlink()
-    refused(metavqa("identify", str(file)), 3, "does not exist")
+    assert_refused(metavqa("identify", str(file)), 3, "does not exist")
 
 
 # eval identify and eval novelty
@@ -228,4 +224,4 @@ def test_eval_novelty_is_measured_once_and_said_in_words(metavqa: Terminal, work
      (["--format", "csv", "--json"], 2, "contradict each other")],
 )  # fmt: skip
 def test_what_cannot_be_measured(command: str, options: list[str], code: int, sentence: str, metavqa: Terminal) -> None:
-    refused(metavqa("eval", command, "--dataset", "mini", *options), code, sentence)
+    assert_refused(metavqa("eval", command, "--dataset", "mini", *options), code, sentence)

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from metavqa_cli.store import runs
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.cli.pipeline import data, furnished
-from tests.cli.terminal import Done, Terminal
+from tests.cli.terminal import Terminal, assert_refused
 from tests.miniature import OPTIONS
 
 DOCUMENTED = {
@@ -33,17 +34,11 @@ def full(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return furnished(workspace, monkeypatch)
 
 
+alone = partial(assert_refused, alone=True)
+
+
 def made(workspace: Workspace, kind: str) -> list[str]:
     return [name for name in workspace.run_ids() if name.startswith(f"{kind}-")]
-
-
-def assert_refused(done: Done, code: int, *words: str) -> None:
-    """One sentence on stderr, nothing on stdout, and the documented exit code."""
-    assert (done.code, done.out) == (code, ""), done.err
-    (line,) = done.err.splitlines()
-    assert line.startswith("error: ") and "Traceback" not in line
-    for word in words:
-        assert word in line
 
 
 # Bad input
@@ -83,7 +78,7 @@ def test_a_mistake_is_one_sentence_and_nothing_is_made(
     args: list[str], words: str, metavqa: Terminal, full: Workspace
 ) -> None:
     before = full.run_ids()
-    assert_refused(metavqa("eval", *args, "--dataset", "mini"), 2, words)
+    alone(metavqa("eval", *args, "--dataset", "mini"), 2, words)
     assert full.run_ids() == before
 
 
@@ -101,20 +96,20 @@ def test_what_cannot_be_trained_is_one_sentence(
     args: list[str], words: str, metavqa: Terminal, full: Workspace
 ) -> None:
     before = full.run_ids()
-    assert_refused(metavqa("train", *args, "--dataset", "mini"), 2, words)
+    alone(metavqa("train", *args, "--dataset", "mini"), 2, words)
     assert full.run_ids() == before
 
 
 def test_cells_that_are_not_there_or_are_none(metavqa: Terminal) -> None:
-    assert_refused(metavqa("eval", "table", "cell-ffff", "--dataset", "mini"), 3, "there is no run 'cell-ffff'")
+    alone(metavqa("eval", "table", "cell-ffff", "--dataset", "mini"), 3, "there is no run 'cell-ffff'")
     zoo = miniature.run("zoo").id
-    assert_refused(metavqa("eval", "table", zoo, "--dataset", "mini"), 2, f"run {zoo} is of kind zoo, not a cell")
+    alone(metavqa("eval", "table", zoo, "--dataset", "mini"), 2, f"run {zoo} is of kind zoo, not a cell")
 
 
 def test_finished_cells_and_what_is_to_be_measured_are_not_named_together(metavqa: Terminal) -> None:
     words = "name finished cells, or what is to be measured"
     for more in (["--method", "clip"], ["--shard", "1/2"]):
-        assert_refused(metavqa("eval", "table", "cell-ffff", *more, "--dataset", "mini"), 2, words)
+        alone(metavqa("eval", "table", "cell-ffff", *more, "--dataset", "mini"), 2, words)
 
 
 def test_finished_cells_are_joined_on_the_dataset_they_were_measured_on(metavqa: Terminal, full: Workspace) -> None:
@@ -140,7 +135,7 @@ def test_the_table_compares_with_the_method_that_is_asked_for(metavqa: Terminal)
      ("task-ldm:x", "found 'task-ldm:x'"), ("task-ldm:nan", "gamma is nan"), ("task-ldm:-1", "gamma is -1")],
 )  # fmt: skip
 def test_what_nothing_can_be_compared_with(against: str, words: str, metavqa: Terminal) -> None:
-    assert_refused(metavqa("eval", "table", "--against", against, "--dataset", "mini"), 2, words)
+    alone(metavqa("eval", "table", "--against", against, "--dataset", "mini"), 2, words)
 
 
 def test_a_configured_share_is_the_one_that_is_measured(metavqa: Terminal, full: Workspace) -> None:
@@ -153,7 +148,7 @@ def test_a_configured_share_is_the_one_that_is_measured(metavqa: Terminal, full:
 
 
 def test_no_such_device_is_exit_code_4(metavqa: Terminal, full: Workspace) -> None:
-    assert_refused(metavqa(*TABLE, "--device", "toaster"), 4, "the device 'toaster' cannot be used")
+    alone(metavqa(*TABLE, "--device", "toaster"), 4, "the device 'toaster' cannot be used")
     assert not made(full, "cell")
 
 
@@ -302,11 +297,11 @@ def test_cells_of_another_network_or_dataset_are_not_joined(metavqa: Terminal, f
     data(metavqa("eval", "cell", "clip", *OPTIONS, "--json"))
     data(metavqa("eval", "cell", "clip", "--seed", "1", *OPTIONS, "--set", "base_network.hidden=4", "--json"))
     both = made(full, "cell")
-    assert_refused(metavqa("eval", "table", *both, *OPTIONS), 2, "are of different base networks")
+    alone(metavqa("eval", "table", *both, *OPTIONS), 2, "are of different base networks")
     manifest = full.dataset_dir("mini") / "dataset.json"
     fingerprint = runs.get(full, both[0]).manifest()["dataset"]["fingerprint"]
     manifest.write_text(manifest.read_text().replace(fingerprint, "0" * 16))
-    assert_refused(metavqa("eval", "table", both[0], *OPTIONS), 2, "was made from the dataset 'mini'", "as it is now")
+    alone(metavqa("eval", "table", both[0], *OPTIONS), 2, "was made from the dataset 'mini'", "as it is now")
 
 
 def test_an_interrupted_table_goes_on_where_it_stopped(
