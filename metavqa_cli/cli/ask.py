@@ -256,14 +256,10 @@ def _newest(config: "Config", dataset: str | None) -> Run:
     ``MissingError`` says how to train one.
     """
     values = config.model_dump(mode="json")
-
-    def match(run: Run) -> bool:
-        return dataset in (None, run.manifest()["dataset"]["name"])
-
     run = runs.newest(
-        workspace(), "ldm", match=lambda run: match(run) and runs.agrees(run, values, ("questions", "ldm"))
-    )
-    run = run or runs.newest(workspace(), "ldm", match=match)
+        workspace(), "ldm", match=lambda run: dataset in (None, run.manifest()["dataset"]["name"]),
+        rather=lambda run: runs.agrees(run, values, ("questions", "ldm")),
+    )  # fmt: skip
     if run is None:
         where = f"in {workspace().root}" if dataset is None else f"for the dataset {dataset!r}"
         way_out = "train one with `metavqa train ldm --with-parents`, or run `metavqa quickstart`"

@@ -8,7 +8,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metavqa_cli.engine.table import REFERENCE, Row, name
+from metavqa_cli.engine.table import Row, is_compared_with, is_reference, name
 from metavqa_cli.schema.errors import MissingError, UsageError
 from metavqa_cli.store.atomic import atomic_path
 
@@ -60,7 +60,7 @@ def descriptors_figure(rows: Sequence[Row], path: Path) -> None:
 
     A curve for each zero-shot method that was trained with several shares.
     """
-    curves = _curves(rows, "descriptors", _own_name)
+    curves = _curves(rows, "descriptors", partial(name, chosen=False))
     several = {label: found for label, found in curves.items() if len({row["descriptors"] for row in found}) > 1}
     if not several:
         raise UsageError("no method was trained with several shares of descriptors; train with --descriptors 0.5 too")
@@ -76,7 +76,7 @@ def descriptors_figure(rows: Sequence[Row], path: Path) -> None:
 
 def table_figure(rows: Sequence[Row], path: Path) -> None:
     """Every row's paired difference to what they are compared with, as a dot with its interval; errors as above."""
-    compared = [row for row in rows if row["against"] not in (None, row["setting"] == "zero-shot" and _own_name(row))]
+    compared = [row for row in rows if row["against"] is not None and not is_compared_with(row)]
     if not compared:
         raise UsageError("nothing to compare: there is no zero-shot result of Uncond. Multitask beside another method")
     with _drawing(path, width=8.6, height=1.5 + 0.36 * len(compared)) as (figure, axes):
@@ -95,13 +95,6 @@ def table_figure(rows: Sequence[Row], path: Path) -> None:
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"points above {compared[0]['against']}, 95 % interval over tasks")
         _finish(figure, axes, rows, columns=3)
-
-
-_own_name = partial(name, chosen=False)
-
-
-def _role(row: Row) -> tuple[str, str, str | None]:
-    return row["method"], row["setting"], row["control"]
 
 
 def _curve_name(row: Row) -> str:
@@ -153,7 +146,7 @@ def _star(axes: "Axes", row: Row, color: str) -> None:
 
 def _levels(axes: "Axes", rows: Sequence[Row]) -> None:
     """Uncond. Multitask and the few-shot ceiling as lines, named in the legend with their values."""
-    reference = next((row for row in rows if _role(row) == REFERENCE), None)
+    reference = next(filter(is_reference, rows), None)
     ceiling = max((row for row in rows if row["setting"] == "few-shot"), key=lambda row: row["mean"], default=None)
     for row, words, dashes in ((reference, "", (0, (1, 1))), (ceiling, "few-shot ceiling, ", (0, (10, 3)))):
         if row is not None:

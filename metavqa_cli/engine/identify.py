@@ -73,12 +73,10 @@ def hyperclip_for(workspace: Workspace, made: Classifier, chosen: str | None) ->
         check_finished(run)
         return run
     generator = made.runs.get("generator")
-
-    def match(run: Run) -> bool:  # rather one that saw every question: a table also trains others
-        return run.manifest()["parents"].get("generator") == generator
-
-    found = runs.newest(workspace, "hyperclip", match=lambda run: match(run) and saw_all_questions(run))
-    found = found or runs.newest(workspace, "hyperclip", match=match)
+    found = runs.newest(  # a table also trains some that did not see every question
+        workspace, "hyperclip", match=lambda run: run.manifest()["parents"].get("generator") == generator,
+        rather=saw_all_questions,
+    )  # fmt: skip
     if found is None or generator is None:
         raise MissingError(
             f"there is no finished HyperCLIP for the generator {generator!r}, from which the classifier comes; "

@@ -246,10 +246,8 @@ def find_parent(
         return run.manifest()["dataset"]["fingerprint"] == dataset.fingerprint and match(run)
 
     if chosen is None:
-        seed, own = session.config.seed, None
-        if own_seed_first:
-            own = runs.newest(session.workspace, kind, match=lambda run: run.config()["seed"] == seed and fits(run))
-        return own or runs.newest(session.workspace, kind, match=fits)
+        own = (lambda run: run.config()["seed"] == session.config.seed) if own_seed_first else None
+        return runs.newest(session.workspace, kind, match=fits, rather=own)
     run = runs.get(session.workspace, chosen)
     if run.kind != kind:
         raise UsageError(f"run {run.id} is of kind {run.kind}, not {kind}; {hint}")

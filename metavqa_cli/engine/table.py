@@ -232,6 +232,16 @@ def name(row: Row, chosen: bool = True) -> str:
     return f"{row['label']}{gamma}{IN_PLACE.get(row['control'], '')}"
 
 
+def is_reference(row: Row) -> bool:
+    """Whether the way to the few-shot ceiling begins at the row."""
+    return (row["method"], row["setting"], row["control"]) == REFERENCE
+
+
+def is_compared_with(row: Row) -> bool:
+    """Whether the row is the one that others are compared with."""
+    return row["setting"] == "zero-shot" and row["against"] == name(row, chosen=False)
+
+
 def pivot(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
     """For each setting a table for people, with three columns for each share of descriptors; see ``caption``.
 
@@ -258,10 +268,8 @@ def _columns(share: float) -> tuple[str, str, str]:
 
 def _cells(row: Row) -> dict[str, str]:
     mean = f"{row['mean']:.2f}" + ("" if row["sd"] is None else f" ± {row['sd']:.2f}")
-    reference = (row["method"], row["setting"], row["control"]) == REFERENCE
-    same = row["diff"] == row["diff_low"] == row["diff_high"] == 0 and row["against"] == name(row, chosen=False)
-    diff = "" if row["diff"] is None or same else f"[{row['diff_low']:+.1f}, {row['diff_high']:+.1f}]"
-    part = "" if row["closed"] is None or reference else f"{100 * row['closed']:.0f} %"
+    diff = "" if row["diff"] is None or is_compared_with(row) else f"[{row['diff_low']:+.1f}, {row['diff_high']:+.1f}]"
+    part = "" if row["closed"] is None or is_reference(row) else f"{100 * row['closed']:.0f} %"
     return dict(zip(_columns(row["descriptors"]), (mean, diff, part), strict=True))
 
 
@@ -269,7 +277,7 @@ def caption(rows: Sequence[Row]) -> str:
     """What the numbers in ``pivot`` mean, and over how many tasks and seeds they are; "" without rows."""
     if not rows:
         return ""
-    reference = next((row for row in rows if (row["method"], row["setting"], row["control"]) == REFERENCE), None)
+    reference = next(filter(is_reference, rows), None)
     best = max((row for row in rows if row["setting"] == "few-shot"), key=lambda row: row["mean"], default=None)
     words = [f"accuracy in per cent, mean over {rows[0]['tasks']} tasks ± s.d. over {_seeds(rows)}"]
     against = next((row["against"] for row in rows if row["against"]), None)

@@ -156,15 +156,26 @@ def agrees(run: Run, values: Mapping[str, Any], sections: Sequence[str]) -> bool
 
 
 def newest(
-    workspace: Workspace, kind: str, *, finished: bool = True, match: Callable[[Run], bool] | None = None
+    workspace: Workspace,
+    kind: str,
+    *,
+    finished: bool = True,
+    match: Callable[[Run], bool] | None = None,
+    rather: Callable[[Run], bool] | None = None,
 ) -> Run | None:
-    """The newest run of ``kind`` that ``match`` accepts; only finished ones, unless ``finished=False``."""
+    """The newest run of ``kind`` that ``match`` accepts; only finished ones, unless ``finished=False``.
+
+    One that ``rather`` accepts too goes before newer ones that it does not.
+    """
+    second = None
     for run in reversed(list_runs(workspace)):
         if run.kind != kind or (finished and run.state() != "finished"):
             continue
         if match is None or match(run):
-            return run
-    return None
+            if rather is None or rather(run):
+                return run
+            second = second or run
+    return second
 
 
 def get(workspace: Workspace, name: str) -> Run:
