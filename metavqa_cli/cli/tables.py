@@ -244,13 +244,16 @@ def _dataset_of(cells: "Sequence[str]") -> str:
 
 def _joined(session: "Session", cells: Sequence[str], against: tuple[str, float | None]) -> list[dict[str, Any]]:
     from metavqa_cli.engine.cells import Bench, joined_cells
-    from metavqa_cli.engine.table import rows
+    from metavqa_cli.engine.table import MULTITASK, rows
     from metavqa_cli.store import runs
 
     chosen = list({run.id: run for run in (runs.get(workspace(), name) for name in cells)}.values())
     bench = Bench(session)
     scores = joined_cells(chosen, bench.dataset)
-    return rows(scores, bench.judged(), session.config.eval.bootstrap, against)
+    found = rows(scores, bench.judged(), session.config.eval.bootstrap, against)
+    if against != MULTITASK and not any(row["against"] for row in found):
+        raise UsageError(f"none of the cells is {against[0]}, zero-shot, which --against names; add its cells")
+    return found
 
 
 def _print(rows: list[dict[str, Any]], format: Format, by: bool) -> None:

@@ -138,6 +138,15 @@ def test_what_nothing_can_be_compared_with(against: str, words: str, metavqa: Te
     alone(metavqa("eval", "table", "--against", against, "--dataset", "mini"), 2, words)
 
 
+def test_cells_are_not_compared_with_what_is_not_among_them(metavqa: Terminal, full: Workspace) -> None:
+    data(metavqa("eval", "cell", "clip", *OPTIONS, "--json"))
+    cells = made(full, "cell")
+    assert {row["against"] for row in data(metavqa("eval", "table", *cells, "--json"))} == {None}
+    compared = data(metavqa("eval", "table", *cells, "--against", "clip", "--json"))
+    assert {row["against"] for row in compared} == {"CLIP as base model"}
+    alone(metavqa("eval", "table", *cells, "--against", "film"), 2, "none of the cells is film, zero-shot")
+
+
 def test_a_configured_share_is_the_one_that_is_measured(metavqa: Terminal, full: Workspace) -> None:
     configured = ["--set", "questions.descriptors=0.5"]
     for args in (["cell", "film"], ["table", "--method", "film"]):
