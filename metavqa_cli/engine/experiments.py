@@ -63,7 +63,7 @@ def control_specs(methods: Sequence[str], seeds: Sequence[int], descriptors: Seq
     replaced: tuple[Control | None, ...] = (None, *QUESTION_CONTROLS)
     for key in methods or CONTROLLED:
         if not method_of(key).conditional or not method_of(key).zero_shot:
-            raise UsageError(f"{key} reads no question, so there is nothing to put in its place")
+            raise UsageError(f"{key} has no question to replace before it sees labels; leave it out")
         found += [
             CellSpec(key, seed, share, None, control)
             for seed in seeds

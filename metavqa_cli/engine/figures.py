@@ -161,7 +161,7 @@ def _finish(figure: "Figure", axes: "Axes", rows: Sequence[Row], columns: int = 
     several = "s" if seeds[-1] > 1 else ""
     samplers = dict.fromkeys(row["sampler"] for row in rows if row["sampler"])
     spread = " ± s.d." if several else ""
-    words = "; ".join([f"mean over {rows[0]['tasks']} tasks{spread} over {counted} seed{several}", *samplers])
+    words = "; ".join([f"mean over {rows[0]['tasks']} test tasks{spread} over {counted} seed{several}", *samplers])
     axes.set_title(textwrap.fill(words, 105), color=GREY, fontsize=9)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower left", ncols=columns, handlelength=4.4, fontsize=9)

@@ -84,7 +84,7 @@ def test_the_controls_have_every_replacement_and_every_memory() -> None:
 
 @pytest.mark.parametrize("key", ["multitask", "clip", "zoo-mean", "task", "support-majority", "task-ldm-w"])
 def test_what_answers_no_question_has_no_control(key: str) -> None:
-    with pytest.raises(UsageError, match=f"{key} reads no question"):
+    with pytest.raises(UsageError, match=f"{key} has no question to replace"):
         control_specs([key], [0], [1.0])
 
 

@@ -83,7 +83,7 @@ def test_the_same_rows_are_the_same_bytes(figure: Draw, suffix: str, tmp_path: P
     [
         (figures.gamma_figure, ["guidance scale γ", "The a-ldm", "The b-ldm, 50 % of the questions",
                                 "The multitask (46.0)", "few-shot ceiling, The maml (66.0)", "ddim, 9 steps",
-                                "mean over 4 tasks ± s.d. over 2 seeds", "γ chosen on validation tasks"]),
+                                "mean over 4 test tasks ± s.d. over 2 seeds", "γ chosen on validation tasks"]),
         (figures.descriptors_figure, ["questions known in training", "50 %", "100 %", "The a-ldm, γ validated"]),
         (figures.table_figure, ["95 % interval over tasks", "The maml", "The b-ldm, γ = 2, 50\xa0% of the questions",
                                 "shuffled", "zero-shot", "few-shot", "control", "66.00 ± 1.41"]),
@@ -139,7 +139,7 @@ def test_no_two_curves_differ_by_colour_alone(drawn: Callable[[Draw, Sequence[Ro
 
 def test_one_seed_has_no_spread_to_speak_of(drawn: Callable[[Draw, Sequence[Row]], Axes]) -> None:
     axes = drawn(figures.gamma_figure, made(seeds=1))
-    assert axes.get_title("left") == "mean over 4 tasks over 1 seed; ddim, 9 steps"
+    assert axes.get_title("left") == "mean over 4 test tasks over 1 seed; ddim, 9 steps"
     assert np.ptp(axes.collections[0].get_paths()[0].vertices[:, 1]) == pytest.approx(10)
     assert drawn(figures.table_figure, made(seeds=1)).texts[0].get_text() == "65.00"
 
