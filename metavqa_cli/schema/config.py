@@ -5,7 +5,7 @@ Field names are the paper's symbols or the field's standard terms. Sections that
 id, so that the same command finds its finished run (``RUN_SECTIONS``).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,7 +27,20 @@ class Runtime(Section):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     threads: int = Field(0, ge=0, description="CPU threads for tensor work; 0 means all cores")
     workers: int = Field(0, ge=0, description="processes that draw or decode images; 0 means all cores")
+    image_batch: Positive = Field(256, description="images that the encoder sees at once")
     checkpoint_seconds: float = Field(30.0, gt=0, description="time between checkpoints of a running job")
+
+
+SourceName = Literal["scenes", "vqa2", "hyperclip", "folder"]
+COMMON_FIELDS = ("name", "source", "validation_fraction")
+CUT_FIELDS = ("seed", "protocol", "min_pairs", "min_answers", "support_fraction", "train_fraction")
+FOUND_FIELDS = ("path", "image_roots", "tasks_only", "skip_broken", "match", "exclude")
+SOURCE_FIELDS: dict[SourceName, tuple[str, ...]] = {
+    "scenes": (*CUT_FIELDS, "images", "image_size", "pairs_per_task", "questions"),
+    "vqa2": (*CUT_FIELDS, *FOUND_FIELDS, "question_files", "annotation_files", "answer_types"),
+    "hyperclip": (*FOUND_FIELDS, "seed"),
+    "folder": (*CUT_FIELDS, *FOUND_FIELDS),
+}
 
 
 class Dataset(Section):
@@ -36,22 +49,54 @@ class Dataset(Section):
     name: str = Field(
         "scenes", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="folder name in the workspace"
     )
-    source: Literal["scenes"] = Field("scenes", description="where questions, answers and images come from")
+    source: SourceName = Field("scenes", description="where questions, answers and images come from")
+    path: str = Field("", description="folder with the files of vqa2 or hyperclip; table, or its folder, of folder")
+    question_files: tuple[str, ...] = Field((), description="VQA question files, in place of those found under path")
+    annotation_files: tuple[str, ...] = Field((), description="VQA annotation files, in the order of question_files")
+    image_roots: tuple[str, ...] = Field((), description="folders or zips of images, in place of those under path")
+    tasks_only: bool = Field(False, description="stop before images and features")
+    skip_broken: bool = Field(False, description="leave out images that are missing or damaged, and their pairs")
+    protocol: Literal["hyperclip", "paper"] = Field(
+        "hyperclip", description="hyperclip: more than 20 pairs, as released; paper: at least 20, as written"
+    )
+    answer_types: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("number", "other"), description="VQA answer types kept; the release leaves out yes/no"
+    )
+    match: str = Field("", description="keep only questions in which this regular expression is found")
+    exclude: str = Field("", description="leave out questions in which this regular expression is found")
     images: Positive = Field(24_000, description="images in the Scenes world")
     image_size: int = Field(64, ge=32, le=512, description="side of a Scenes image in pixels")
     pairs_per_task: Positive = Field(84, description="image-answer pairs a Scenes question aims at")
     questions: int = Field(0, ge=0, description="keep only this many Scenes questions; 0 keeps all")
     seed: int = Field(2021, ge=0, lt=2**63, description="seed of the world and of the splits (2021 in the release)")
-    min_pairs: Positive = Field(21, description="smallest task kept: 'more than 20 pairs'")
+    min_pairs: Positive | None = Field(None, description="smallest task kept; none: as the protocol says")
+    min_answers: int = Field(2, ge=2, description="fewest answers of a task")
     support_fraction: Share = Field(0.7, description="share of each answer's images in the support set")
     train_fraction: Share = Field(0.7, description="share of the tasks used for training")
     validation_fraction: Share = Field(0.1, description="share of the training tasks kept for validation")
+
+    @property
+    def smallest(self) -> int:
+        """Pairs that a task must have at least."""
+        return self.min_pairs or {"hyperclip": 21, "paper": 20}[self.protocol]
+
+    def recipe(self) -> dict[str, Any]:
+        """What the dataset's content depends on: the fields that its source reads."""
+        return self.model_dump(mode="json", include={*COMMON_FIELDS, *SOURCE_FIELDS[self.source]})
 
 
 class Clip(Section):
     """The frozen encoder."""
 
-    model: str = Field("tiny", description="tiny, local-dir:DIR, hf-hub:REPO or MODEL/TAG of open_clip")
+    model: str = Field(
+        "tiny", description="tiny, local-dir:DIR, hf-hub:REPO, or open_clip's MODEL/TAG or MODEL/FILE of weights"
+    )
+    resize: Literal["model", "squash", "crop", "pad"] = Field(
+        "model", description="how an image becomes a square: as the model was trained (model), or as said"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="arithmetic of the encoder; auto: bf16 on a GPU that has it, else fp32"
+    )
 
 
 class BaseNetwork(Section):

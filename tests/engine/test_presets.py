@@ -60,10 +60,10 @@ def test_the_numbers_of_the_paper() -> None:
     assert (ldm.schedule, ldm.beta_start, ldm.beta_end) == ("linear", 1e-4, 0.06)
     assert (ldm.epochs, ldm.lr, ldm.batch, ldm.z_noise, ldm.unlabelled) == (1000, 2.5e-4, 128, 0, False)
     assert (config.questions.noise, config.questions.whiten, config.questions.descriptors) == (0, False, 1)
-    assert config.sampling.sampler == "ddpm"
+    assert config.sampling.sampler == "ddpm" and config.clip.resize == "squash"
     assert (config.eval.few_shot_steps, config.eval.few_shot_lr, config.eval.few_shot_z_lr) == (50, 0.01, 0.1)
     dataset = config.dataset
-    assert (dataset.min_pairs, dataset.support_fraction, dataset.train_fraction, dataset.seed) == (21, 0.7, 0.7, 2021)
+    assert (dataset.smallest, dataset.support_fraction, dataset.train_fraction, dataset.seed) == (21, 0.7, 0.7, 2021)
 
 
 def test_table_3() -> None:

@@ -116,8 +116,9 @@ def build_tasks(found: Facts, config: Dataset) -> TaskSet:
     """Cut the world's questions into tasks with their splits and, for test tasks, what is new in them."""
     questions = {question.text: question for question in all_questions(config.seed)}
     protocol = Protocol(
-        min_pairs=config.min_pairs, support_fraction=config.support_fraction, train_fraction=config.train_fraction,
-        seed=config.seed, disjoint_images=True, target_pairs=config.pairs_per_task,
+        min_pairs=config.smallest, min_answers=config.min_answers, support_fraction=config.support_fraction,
+        train_fraction=config.train_fraction, seed=config.seed, disjoint_images=True,
+        target_pairs=config.pairs_per_task,
     )  # fmt: skip
     held_out = {text for text, question in questions.items() if question.held_out}
     cut_by_split = cut_splits(_groups(found, questions, config), protocol, config.validation_fraction, held_out)

@@ -1,0 +1,70 @@
+"""Where the images of a dataset are: files in folders, or members of zip archives that stay packed.
+
+``images.jsonl`` has a first line ``{"roots": [PATH, …]}`` (folders or zips, absolute), then a line
+``[image id, number of its root, path inside it]`` for each image, sorted by id. Images that were moved are found again
+by changing the roots.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.store.atomic import write_text
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image in ``root``: a file below a folder, or (``packed``) a member of a zip archive."""
+
+    root: Path
+    name: str
+    packed: bool = False
+
+    @property
+    def path(self) -> Path:
+        """Its path; for a member, inside the archive's (no file is there)."""
+        return self.root / self.name
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def write_index(path: Path, images: Mapping[str, ImageFile]) -> None:
+    """Write where ``images`` (id -> place) are, atomically; the same mapping gives the same bytes."""
+    roots = sorted({(str(file.root), file.packed) for file in images.values()})
+    number = {root: i for i, root in enumerate(roots)}
+    lines: list[Any] = [{"roots": [root for root, _ in roots]}]
+    lines += [[image, number[str(file.root), file.packed], file.name] for image, file in sorted(images.items())]
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def read_index(path: Path) -> dict[str, ImageFile]:
+    """What ``write_index`` wrote. ``MissingError`` when there is none, ``JobError`` naming the line when damaged."""
+    try:
+        lines = path.read_bytes().splitlines() or [b""]
+    except FileNotFoundError:
+        raise MissingError(f"{path} is missing; build the dataset again with `metavqa dataset build`") from None
+    found: dict[str, ImageFile] = {}
+    roots: list[tuple[Path, bool]] | None = None
+    for number, line in enumerate(lines, 1):
+        try:
+            if roots is None:
+                known = [Path(root) for root in json.loads(line)["roots"]]
+                roots = [(root, root.is_file() or root.suffix.lower() == ".zip") for root in known]
+            else:
+                image, at, name = json.loads(line)
+                root, packed = roots[at]
+                found[str(image)] = ImageFile(root, str(name), packed)
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise JobError(
+                f"{path}, line {number} is damaged ({error}); build the dataset again with --force"
+            ) from None
+    return found
+
+
+def local_files(folder: Path, images: Iterable[str], suffix: str = ".png") -> dict[str, ImageFile]:
+    """The places of images that a dataset keeps in a folder of its own."""
+    return {image: ImageFile(folder, f"{image}{suffix}") for image in images}
