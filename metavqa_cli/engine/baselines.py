@@ -1,6 +1,6 @@
 """`metavqa train baseline`: the rows of the paper's Table 2, each a ``Trainable`` for the loop."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.build import open_dataset
 from metavqa_cli.engine.lineage import perform, save_model
 from metavqa_cli.engine.loop import batch_indices, mix, train
-from metavqa_cli.engine.measure import layout_of, mean_accuracy, training_plan
+from metavqa_cli.engine.measure import by_task, layout_of, mean_accuracy, mean_loss, training_plan
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
 from metavqa_cli.generator.hypernetwork import Hypernetwork
@@ -30,7 +30,6 @@ from metavqa_cli.tasks.arena import Arena
 from metavqa_cli.tasks.batches import TaskBatch
 
 PATIENCE = 4  # validations without a new best after which a baseline stops
-LATENTS_AT_ONCE = 128  # training tasks adapted at once; more only cost memory
 
 
 class SharedWeights(nn.Module):
@@ -60,6 +59,16 @@ class _Training:
         base = torch.zeros_like(W) if self.config.base_network.init == "paper" else W
         return Hypernetwork(latent, settings.hidden, base, settings.scale, generator)
 
+    def batch(self, rows: Tensor) -> TaskBatch:
+        """All pairs of the tasks at ``rows``."""
+        return self.data.pairs.select(rows)
+
+    def mean(
+        self, rows: Tensor, loss_of: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean loss over the tasks at ``rows``, taken in parts of like size where sizes differ much."""
+        return mean_loss(self.data.pairs, rows, loss_of)
+
     def split(self, rows: Tensor, step: int) -> tuple[TaskBatch, TaskBatch]:
         """Support and query sets of the tasks at ``rows``, divided anew in each step."""
         return self.data.select(rows).random_support(mix(self.config.seed, step))
@@ -87,18 +96,23 @@ class WeightsTraining(_Training):
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         rows, W = self.rows(step), self.module.W
         if self.method == "multitask":
-            return multitask_loss(W, self.data.pairs.select(rows), self.layout, self.scale)
-        support, query = self.split(rows, step)
-        steps = self.inner_steps(len(rows), generator)
-        return maml_loss(W, support, query, self.layout, self.scale, self.recipe.inner_lr, steps, self.order)
+            return self.mean(rows, lambda part: multitask_loss(W, self.batch(rows[part]), self.layout, self.scale))
+        steps, lr = self.inner_steps(len(rows), generator), self.recipe.inner_lr
+
+        def loss_of(part: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            support, query = self.split(rows[part], step)
+            return maml_loss(W, support, query, self.layout, self.scale, lr, steps[part], self.order)
+
+        return self.mean(rows, loss_of)
 
     def validate(self, module: SharedWeights) -> dict[str, float]:
         """Zero-shot accuracy for multitask, accuracy after the inner loop for MAML, on the validation tasks' query."""
         W = module.W.detach()[None]
         if self.method == "multitask":
             return {"accuracy": self.accuracy(W)}
-        adapted = adapt_weights(
-            self.layout, W, self.validation.support, self.recipe.inner_steps, self.recipe.inner_lr, self.scale
+        steps, lr = self.recipe.inner_steps, self.recipe.inner_lr
+        adapted = by_task(
+            self.validation.support, lambda batch, rows: adapt_weights(self.layout, W, batch, steps, lr, self.scale)
         )
         return {"accuracy": self.accuracy(adapted), "zero_shot_accuracy": self.accuracy(W)}
 
@@ -117,15 +131,18 @@ class HNetTraining(_Training):
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         rows = self.rows(step)
-        support, query = self.split(rows, step)
-        steps = self.inner_steps(len(rows), generator)
-        return hnet_maml_loss(
-            self.module, support, query, self.layout, self.scale, self.recipe.inner_lr, steps, self.order
-        )
+        steps, lr = self.inner_steps(len(rows), generator), self.recipe.inner_lr
+
+        def loss_of(part: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            support, query = self.split(rows[part], step)
+            return hnet_maml_loss(self.module, support, query, self.layout, self.scale, lr, steps[part], self.order)
+
+        return self.mean(rows, loss_of)
 
     def validate(self, module: HNet) -> dict[str, float]:
         """Accuracy after the inner loop, and before it, on the validation tasks' query."""
-        z = self.adapted(module, self.validation.support, self.recipe.inner_steps)
+        steps = self.recipe.inner_steps
+        z = by_task(self.validation.support, lambda support, rows: self.adapted(module, support, steps))
         z0 = module.z0.detach()[None]
         return {"accuracy": self.accuracy(module.decode(z)), "zero_shot_accuracy": self.accuracy(module.decode(z0))}
 
@@ -136,10 +153,12 @@ class HNetTraining(_Training):
 
     def extra(self) -> dict[str, Tensor]:
         """The latents of the training tasks, adapted on random support sets: what guidance learns from (A.7.2)."""
-        support, _ = self.data.random_support(self.config.seed)
-        rows = torch.arange(len(self.data), device=self.data.e.device).split(LATENTS_AT_ONCE)
-        steps = self.config.hnet.adapt_steps
-        return {"latents": torch.cat([self.adapted(self.module, support.select(part), steps) for part in rows])}
+        steps, seed = self.config.hnet.adapt_steps, self.config.seed
+
+        def latents(pairs: TaskBatch, rows: Tensor) -> Tensor:
+            return self.adapted(self.module, self.data.select(rows).random_support(seed)[0], steps)
+
+        return {"latents": by_task(self.data.pairs, latents)}
 
 
 class ConditionalTraining(_Training):
@@ -158,16 +177,19 @@ class ConditionalTraining(_Training):
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         chosen, e = self.questions.batch(self.recipe.batch, step, self.config.seed, generator)
-        rows, module = self.questions.rows[chosen], self.module
-        if isinstance(module, Film):
-            return film_loss(module, e, self.data.pairs.select(rows), self.layout, self.scale)
-        if self.method == "cond-multitask":
-            return cond_multitask_loss(module, e, self.data.pairs.select(rows), self.layout, self.scale)
-        support, query = self.split(rows, step)
-        steps = self.inner_steps(len(rows), generator)
-        return cond_hnet_maml_loss(
-            module, e, support, query, self.layout, self.scale, self.recipe.inner_lr, steps, self.order
-        )
+        rows, module, layout, scale = self.questions.rows[chosen], self.module, self.layout, self.scale
+        steps = None if self.method in ("film", "cond-multitask") else self.inner_steps(len(rows), generator)
+
+        def loss_of(part: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            if isinstance(module, Film):
+                return film_loss(module, e[part], self.batch(rows[part]), layout, scale)
+            if steps is None:
+                return cond_multitask_loss(module, e[part], self.batch(rows[part]), layout, scale)
+            support, query = self.split(rows[part], step)
+            lr = self.recipe.inner_lr
+            return cond_hnet_maml_loss(module, e[part], support, query, layout, scale, lr, steps[part], self.order)
+
+        return self.mean(rows, loss_of)
 
     def validate(self, module: Film | ConditionalHypernetwork) -> dict[str, float]:
         """Zero-shot accuracy for the validation tasks' questions, on all their pairs."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from metavqa_cli.base_network.adapter import answer_logits
 from metavqa_cli.engine.build import DatasetFolder, open_dataset
 from metavqa_cli.engine.ensure import Ensured, finished_run
-from metavqa_cli.engine.evaluate import TASKS_AT_ONCE, sampler_text, with_shuffled_questions
+from metavqa_cli.engine.evaluate import sampler_text, with_shuffled_questions
 from metavqa_cli.engine.lineage import check_dataset, check_finished, perform, started
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.sources import Parents, Source, method_of, parents_of, source_of
@@ -154,22 +154,22 @@ def _measure(
 @torch.no_grad()
 def _correct(source: Source, arena: Arena, weights_of: Any) -> Tensor:
     """Which query examples [task, example] the weights judge rightly, as 0 or 1."""
-    query, rows = arena.query, torch.arange(len(arena), device=arena.e.device)
-    found = torch.zeros(query.labels.shape, device=rows.device)
-    for chunk in rows.split(TASKS_AT_ONCE):
+    found = torch.zeros(arena.query.labels.shape, device=arena.e.device)
+    for chunk in arena.pairs.chunks():
         part = arena.select(chunk)
         weights = weights_of(part)
         if not weights.isfinite().all():
             gamma = "" if source.gamma is None else f" at gamma {source.gamma:g}"
             raise JobError(f"the weights{gamma} are not finite; lower gamma, or the few-shot learning rates in `eval`")
-        right = answer_logits(source.layout, weights, part.query, source.logit_scale).argmax(-1) == part.query.labels
-        found[chunk, : right.shape[1]] = (right & part.query.example_mask).float()
+        query = part.query.padded
+        right = answer_logits(source.layout, weights, query, source.logit_scale).argmax(-1) == query.labels
+        found[chunk, : right.shape[1]] = (right & query.example_mask).float()
     return found
 
 
 def _majority(arena: Arena) -> Tensor:
     """Which query examples the most frequent answer of the support set is right for."""
-    answers = arena.support.answer_mask.shape[1]
+    answers = int(arena.support.answers.counts.max())
     counts = torch.zeros(len(arena), answers, device=arena.e.device)
     counts.scatter_add_(1, arena.support.labels, arena.support.example_mask.float())
     return ((arena.query.labels == counts.argmax(1, keepdim=True)) & arena.query.example_mask).float()

@@ -11,7 +11,7 @@ from metavqa_cli.engine.build import open_dataset
 from metavqa_cli.engine.generators import Decoder, adapted_latents
 from metavqa_cli.engine.lineage import load_model, parent_run, perform, save_model
 from metavqa_cli.engine.loop import train
-from metavqa_cli.engine.measure import training_plan
+from metavqa_cli.engine.measure import by_task, training_plan
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
 from metavqa_cli.guidance.hyperclip import HyperCLIP, contrastive_loss, rank_questions
@@ -43,7 +43,7 @@ class HyperclipTraining:
         generator = torch.Generator().manual_seed(config.seed)
         embed, device = train.e.shape[1], train.e.device
         self.module = HyperCLIP(embed, config.hyperclip.hidden, mean.cpu(), scale.cpu(), generator).to(device)
-        self.validation_z = adapted_latents(decoder, validation.pairs, config)
+        self.validation_z = by_task(validation.pairs, lambda batch, rows: adapted_latents(decoder, batch, config))
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         chosen, e = self.questions.batch(self.config.hyperclip.batch, step, self.config.seed, generator)

@@ -39,7 +39,6 @@ NOVELTIES = ("wording", "combination", "family")
 GENERATORS = {"weights": "HVAE", "task": "task-loss generator"}
 BASELINES = {"multitask": "Multitask", "mnet-maml": "MNet-MAML", "mnet-fomaml": "MNet-FOMAML"}
 KINDS = ("baseline", "hvae", "ldm")
-TASKS_AT_ONCE = 128  # bounds the memory; accuracies do not depend on it
 
 
 @dataclass(frozen=True)
@@ -163,13 +162,14 @@ class Judge:
     def few_shot(self, W: Tensor, settings: Evaluation, arena: Arena) -> Tensor:
         """After gradient descent in weight space from W [P] on each support set."""
         steps, lr = settings.few_shot_steps, settings.few_shot_lr
-        return self(adapt_weights(self.layout, W, arena.support, steps, lr, self.logit_scale), arena)
+        return self(adapt_weights(self.layout, W, arena.support.padded, steps, lr, self.logit_scale), arena)
 
 
 def by_chunk(arena: Arena, measure: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     """``measure(tasks, ...)`` [task] for a bounded number of tasks at a time, with their part of each of ``rows``."""
-    chunks = torch.arange(len(arena), device=arena.e.device).split(TASKS_AT_ONCE)
-    return torch.cat([measure(arena.select(chunk), *(row[chunk] for row in rows)) for chunk in chunks])
+    chunks = arena.pairs.chunks()
+    found = torch.cat([measure(arena.select(chunk), *(row[chunk] for row in rows)) for chunk in chunks])
+    return found[torch.cat(chunks).argsort()]
 
 
 def _measure_decoder(decoder: Decoder, settings: Evaluation, arenas: dict[str, Arena]) -> Iterator[Measurement]:
@@ -215,7 +215,7 @@ def few_shot_latents(decoder: Decoder, settings: Evaluation, arena: Arena) -> Te
     """Per-task query accuracy after gradient descent in z on the support sets, from the mean training latent."""
     start = decoder.latents.mean(0).expand(len(arena), -1)
     steps, lr, scale = settings.few_shot_steps, settings.few_shot_z_lr, decoder.logit_scale
-    z = adapt_latents(decoder, start, arena.support, steps, lr, decoder.layout, scale)
+    z = adapt_latents(decoder, start, arena.support.padded, steps, lr, decoder.layout, scale)
     return accuracies(decoder.layout, decoder.decode(z), arena.query, scale)
 
 

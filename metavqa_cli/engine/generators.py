@@ -11,7 +11,7 @@ from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.build import open_dataset
 from metavqa_cli.engine.lineage import Model, find_parent, load_model, model_layout, perform, save_model, trained_with
 from metavqa_cli.engine.loop import M, Trainable, batch_indices, train
-from metavqa_cli.engine.measure import layout_of, mean_accuracy, training_plan
+from metavqa_cli.engine.measure import by_task, layout_of, mean_accuracy, mean_loss, training_plan
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.zoo import newest_zoo
 from metavqa_cli.generator.hvae import HVAE, WeightScaler, hvae_loss
@@ -64,7 +64,7 @@ class HvaeTraining:
         scale = self.config.base_network.logit_scale
         decoded = {
             "accuracy": (self.zoo["validation"], self.validation.pairs),
-            "train_decoded_accuracy": (self.zoo["train"][probe], self.data.pairs.select(probe)),
+            "train_decoded_accuracy": (self.zoo["train"][probe], self.data.pairs.of(probe)),
         }
         return {name: mean_accuracy(self.layout, module.decode(module.encode(w)[0]), batch, scale)
                 for name, (w, batch) in decoded.items()}  # fmt: skip
@@ -86,17 +86,25 @@ class TaskLatentTraining:
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         settings, scale = self.config.task_latents, self.config.base_network.logit_scale
         indices = batch_indices(len(self.data), settings.batch, step, self.config.seed).to(self.data.e.device)
-        return task_latent_loss(
-            self.module, indices, self.data.pairs.select(indices), self.layout, scale,
-            settings.z_noise, settings.z_penalty, generator,
-        )  # fmt: skip
+        pairs = self.data.pairs
+
+        def loss_of(part: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            rows = indices[part]
+            return task_latent_loss(self.module, rows, pairs.select(rows), self.layout, scale,
+                                    settings.z_noise, settings.z_penalty, generator)  # fmt: skip
+
+        return mean_loss(pairs, indices, loss_of)
 
     def validate(self, module: TaskLatents) -> dict[str, float]:
         """Few-shot accuracy on the validation tasks' query after a few steps in z from the mean latent."""
         scale = self.config.base_network.logit_scale
-        start = module.mu.detach().mean(0).expand(len(self.validation), -1)
-        lr = self.config.task_latents.adapt_lr
-        z = adapt_latents(module, start, self.validation.support, VALIDATION_STEPS, lr, self.layout, scale)
+        start, lr = module.mu.detach().mean(0), self.config.task_latents.adapt_lr
+
+        def adapted(support: TaskBatch, rows: Tensor) -> Tensor:
+            z0 = start.expand(len(rows), -1)
+            return adapt_latents(module, z0, support, VALIDATION_STEPS, lr, self.layout, scale)
+
+        z = by_task(self.validation.support, adapted)
         return {"accuracy": mean_accuracy(self.layout, module.decode(z), self.validation.query, scale)}
 
     def latents(self) -> Tensor:

@@ -15,7 +15,6 @@ from metavqa_cli.engine.cells import Bench, CellSpec
 from metavqa_cli.engine.classifier import NAMES, Classifier, check_encoder
 from metavqa_cli.engine.contrast import HyperClip
 from metavqa_cli.engine.ensure import Ensured, finished_run, made_hyperclip
-from metavqa_cli.engine.evaluate import TASKS_AT_ONCE
 from metavqa_cli.engine.generators import VARIANTS, Decoder, adapted_latents, generator_name
 from metavqa_cli.engine.lineage import (
     Model,
@@ -230,9 +229,9 @@ def fine_tuner(session: Session, generator: Run) -> FineTune:
         zoo = load_model(parent_run(generator, "zoo"), session.device)
         config, layout, W = trained_with(zoo), model_layout(zoo), zoo.tensors["base"]
         scale = config.base_network.logit_scale
-        return lambda arena: adapt_weights(layout, W, arena.support, config.zoo.steps, config.zoo.lr, scale)
+        return lambda arena: adapt_weights(layout, W, arena.support.padded, config.zoo.steps, config.zoo.lr, scale)
     decoder = Decoder(load_model(generator, session.device))
-    return lambda arena: decoder.decode(adapted_latents(decoder, arena.support, session.config))
+    return lambda arena: decoder.decode(adapted_latents(decoder, arena.support.padded, session.config))
 
 
 @torch.no_grad()
@@ -241,14 +240,15 @@ def nearer_questions(judge: HyperClip, arena: Arena, fine_tune: FineTune) -> Int
 
     ``JobError`` when the weights are not finite.
     """
-    e, found = judge.whitener(arena.e), []
-    for chunk in torch.arange(len(arena), device=arena.e.device).split(TASKS_AT_ONCE):
+    e = judge.whitener(arena.e)
+    found = torch.empty(len(arena), dtype=torch.int64, device=e.device)
+    for chunk in arena.support.chunks():
         cosines = rank_questions(judge.module, fine_tune(arena.select(chunk)), e)
         if not cosines.isfinite().all():
             raise JobError("fine-tuning diverged (weights are not finite); lower eval.few_shot_z_lr or zoo.lr")
         own = cosines.gather(1, chunk[:, None])
-        found.append((cosines >= own).sum(1) - 1)  # ties count against it: a constant HyperCLIP identifies nothing
-    return torch.cat(found)
+        found[chunk] = (cosines >= own).sum(1) - 1  # ties count against it: a constant HyperCLIP identifies nothing
+    return found
 
 
 def nearer_of(run: Run) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What trainings and evaluations have in common: the base network of a dataset, accuracies, and a training's plan."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from metavqa_cli.engine.build import open_dataset
 from metavqa_cli.engine.loop import Plan
 from metavqa_cli.engine.session import Session
 from metavqa_cli.schema.config import Config
+from metavqa_cli.tasks.arena import Examples
 from metavqa_cli.tasks.batches import TaskBatch
 
 VALIDATIONS = 12  # measurements on the validation tasks in the course of a training
@@ -22,16 +24,49 @@ def layout_of(session: Session) -> WeightLayout:
     return WeightLayout(encoder["embed"], session.config.base_network.hidden)
 
 
+def by_task(examples: Examples, measure: Callable[[TaskBatch, Tensor], Tensor]) -> Tensor:
+    """``measure(batch, rows)`` [task, ...] for all tasks, a bounded number of like size at a time, in their order."""
+    chunks = examples.chunks()
+    found = torch.cat([measure(examples.select(rows), rows) for rows in chunks])
+    return found[torch.cat(chunks).argsort()]
+
+
+def mean_loss(
+    examples: Examples, rows: Tensor, loss_of: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean over the tasks at ``rows``, which ``loss_of(positions in rows)`` gives for a part of them, with metrics.
+
+    Tasks of very unequal size are divided into parts of like size, so that they are not padded to the largest.
+    """
+    parts = examples.buckets(rows)
+    if len(parts) == 1:
+        return loss_of(parts[0])
+    found = [(len(part) / len(rows), *loss_of(part)) for part in parts]
+    loss = torch.stack([share * loss for share, loss, _ in found]).sum()
+    names = found[0][2]
+    return loss, {name: torch.stack([share * metrics[name] for share, _, metrics in found]).sum() for name in names}
+
+
 @torch.no_grad()
-def accuracies(layout: WeightLayout, weights: Tensor, batch: TaskBatch, logit_scale: float) -> Tensor:
+def accuracies(layout: WeightLayout, weights: Tensor, examples: Examples, logit_scale: float) -> Tensor:
     """Top-1 accuracy of each task, 0 to 1; ``weights`` [task, P] or one row [1, P] for all."""
-    expanded = weights.expand(batch.n_tasks, -1)
-    return task_accuracy(answer_logits(layout, expanded, batch, logit_scale), batch.labels, batch.example_mask)
+
+    def measure(batch: TaskBatch, rows: Tensor) -> Tensor:
+        those = weights[rows] if len(weights) > 1 else weights.expand(len(rows), -1)
+        return batch_accuracies(layout, those, batch, logit_scale)
+
+    return by_task(examples, measure)
 
 
-def mean_accuracy(layout: WeightLayout, weights: Tensor, batch: TaskBatch, logit_scale: float) -> float:
+@torch.no_grad()
+def batch_accuracies(layout: WeightLayout, weights: Tensor, batch: TaskBatch, logit_scale: float) -> Tensor:
+    """Top-1 accuracy of each task of a padded batch, 0 to 1; ``weights`` [task, P]."""
+    return task_accuracy(answer_logits(layout, weights, batch, logit_scale), batch.labels, batch.example_mask)
+
+
+def mean_accuracy(layout: WeightLayout, weights: Tensor, examples: Examples, logit_scale: float) -> float:
     """Mean over tasks of the top-1 accuracy, in per cent."""
-    return 100 * float(accuracies(layout, weights, batch, logit_scale).mean())
+    return 100 * float(accuracies(layout, weights, examples, logit_scale).mean())
 
 
 def training_plan(config: Config, n: int, pace: Any, **extra: Any) -> Plan:

@@ -127,7 +127,7 @@ def examine(memory: Memory, probe: Probe, arena: Arena, decoder: Decoder) -> Fou
 
 
 def _wrong(decoder: Decoder, weights: Tensor, arena: Arena) -> Bool[Tensor, "task example"]:
-    logits = answer_logits(decoder.layout, weights, arena.query, decoder.logit_scale)
+    logits = answer_logits(decoder.layout, weights, arena.query.padded, decoder.logit_scale)
     return (logits.argmax(-1) != arena.query.labels) & arena.query.example_mask
 
 

@@ -143,7 +143,7 @@ def _from_weights(session: Session, run: Run | None) -> Source:
             lr = trained_with(model).recipe().inner_lr
 
     def few_shot(arena: Arena) -> Tensor:
-        return adapt_weights(layout, start, arena.support, config.eval.few_shot_steps, lr, scale)
+        return adapt_weights(layout, start, arena.support.padded, config.eval.few_shot_steps, lr, scale)
 
     return Source(layout, scale, lambda arena, sample: W.expand(len(arena), -1), few_shot)
 
@@ -155,7 +155,7 @@ def _from_latents(session: Session, decoder: Decoder) -> Source:
         return decoder.decode(decoder.start[None]).expand(len(arena), -1)
 
     def few_shot(arena: Arena) -> Tensor:
-        return decoder.decode(adapted_latents(decoder, arena.support, session.config))
+        return decoder.decode(adapted_latents(decoder, arena.support.padded, session.config))
 
     return Source(decoder.layout, decoder.logit_scale, zero_shot, few_shot)
 
@@ -170,7 +170,7 @@ def _from_embeddings(session: Session, run: Run) -> Source:
     lr = config.recipe().inner_lr if own else session.config.recipes.cond_hnet_maml.inner_lr
 
     def few_shot(arena: Arena) -> Tensor:
-        e = adapt_latents(network, whitener(arena.e), arena.support, steps, lr, layout, scale)
+        e = adapt_latents(network, whitener(arena.e), arena.support.padded, steps, lr, layout, scale)
         return network.weights(e)
 
     return Source(layout, scale, lambda arena, sample: network.weights(whitener(arena.e)), few_shot)
@@ -273,8 +273,8 @@ def _from_ldm(session: Session, key: str, parents: Parents, gamma: float | None,
         if key.endswith("-w"):
             settings, W = config.eval, decoder.decode(z)
             steps, lr = settings.few_shot_steps, settings.few_shot_lr
-            return adapt_weights(decoder.layout, W, arena.support, steps, lr, decoder.logit_scale)
-        return decoder.decode(adapted_latents(decoder, arena.support, config, z))
+            return adapt_weights(decoder.layout, W, arena.support.padded, steps, lr, decoder.logit_scale)
+        return decoder.decode(adapted_latents(decoder, arena.support.padded, config, z))
 
     return Source(
         decoder.layout, decoder.logit_scale, lambda arena, sample: decoder.decode(latents(arena, sample)), few_shot,

@@ -8,7 +8,7 @@ import torch
 
 from metavqa_cli.engine.build import open_dataset
 from metavqa_cli.engine.lineage import find_parent, load_model, perform, save_model, started
-from metavqa_cli.engine.measure import layout_of, mean_accuracy
+from metavqa_cli.engine.measure import batch_accuracies, layout_of
 from metavqa_cli.engine.session import Session
 from metavqa_cli.methods.few_shot import adapt_weights
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError
@@ -43,32 +43,28 @@ def build_zoo(session: Session, init: Run) -> Iterator[Event]:
     yield from perform(session, "zoo", {"init": init}, {}, partial(_build_zoo, session, init))
 
 
-ZOO_BATCH = 128  # tasks adapted at once; more only cost memory
-
-
 def _build_zoo(session: Session, init: Run, run: Run) -> Iterator[Event | dict[str, Any]]:
-    config, layout = session.config, layout_of(session)
+    config, layout, scale = session.config, layout_of(session), session.config.base_network.logit_scale
     dataset = open_dataset(session.workspace, config.dataset.name)
     base = load_model(init, session.device).tensors["W"]
     yield started(run, 0)
     tensors, result = {"base": base}, {}
     for split in ("train", "validation"):
         arena = dataset.arena(split, session.device)
-        support, query = arena.random_support(config.seed)
-        rows = []
-        for start in range(0, len(arena), ZOO_BATCH):
-            chosen = torch.arange(start, min(start + ZOO_BATCH, len(arena)), device=session.device)
-            batch = support.select(chosen)
-            rows.append(
-                adapt_weights(layout, base, batch, config.zoo.steps, config.zoo.lr, config.base_network.logit_scale)
-            )
-            yield ProgressMade(f"fine-tuning {split} tasks", start + len(chosen), len(arena), "tasks")
-        weights = torch.cat(rows)
+        weights = torch.empty(len(arena), layout.size, device=session.device)
+        before, after = torch.empty(2, len(arena), device=session.device)
+        done = 0
+        for rows in arena.pairs.chunks():
+            support, query = arena.select(rows).random_support(config.seed)
+            tuned = adapt_weights(layout, base, support, config.zoo.steps, config.zoo.lr, scale)
+            weights[rows], after[rows] = tuned, batch_accuracies(layout, tuned, query, scale)
+            before[rows] = batch_accuracies(layout, base.expand(len(rows), -1), query, scale)
+            done += len(rows)
+            yield ProgressMade(f"fine-tuning {split} tasks", done, len(arena), "tasks")
         if not torch.isfinite(weights).all():
             raise JobError("fine-tuning diverged (weights are not finite); lower zoo.lr")
         tensors[split] = weights
-        accuracy = partial(mean_accuracy, layout, batch=query, logit_scale=config.base_network.logit_scale)
-        result[split] = {"before": accuracy(base[None]), "after": accuracy(weights)}
+        result[split] = {"before": 100 * float(before.mean()), "after": 100 * float(after.mean())}
     save_model(run, session, tensors, {"layout": layout.to_dict()})
     yield Narrated("fine-tuned classifiers on their own held-out pairs: "
                    f"{result['train']['before']:.1f} % before, {result['train']['after']:.1f} % after")  # fmt: skip

@@ -1,18 +1,125 @@
-"""Tasks as tensors: every split of a dataset, padded once, ready for batches of any tasks."""
+"""Tasks as tensors: every split of a dataset, its embeddings held once, padded only as far as a batch needs.
+
+Real tasks are very unequal (21 to 1,776 pairs, 2 to 203 answers in Meta-VQA), so a split is never padded as a whole:
+examples are rows of one matrix of image embeddings, and batches are gathered from it when they are asked for.
+"""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from metavqa_cli.tasks.batches import TaskBatch
 from metavqa_cli.tasks.taskset import Example, Task
 
 Lookup = Callable[[Sequence[str]], np.ndarray]  # ids or texts -> float32 [n, E]
+
+TASKS_AT_ONCE = 128  # most tasks of a chunk, and
+CELLS_AT_ONCE = 16_384  # most padded examples (50 MB at E = 768): they bound the memory, results do not depend on them
+FREE_CELLS = 8_192  # a batch of fewer padded examples is not divided: another call would cost more than the padding
+BUCKET_CELLS = 256  # what another bucket must save at least
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows of a matrix for each task: those of task i are ``index[starts[i] : starts[i] + counts[i]]``."""
+
+    matrix: Float[Tensor, "row embed"]
+    index: Int64[Tensor, " entry"]
+    starts: Int64[Tensor, " task"]
+    counts: Int64[Tensor, " task"]
+
+    def select(self, indices: Int64[Tensor, " selected"]) -> "Ragged":
+        """Those of the tasks at ``indices``; nothing is copied but their places."""
+        return replace(self, starts=self.starts[indices], counts=self.counts[indices])
+
+    def entries(self) -> tuple[Int64[Tensor, "task column"], Bool[Tensor, "task column"]]:
+        """Places in ``index``, padded to the largest task (with any valid place), and the mask of the real ones."""
+        columns = torch.arange(int(self.counts.max()) if len(self.counts) else 0, device=self.starts.device)
+        mask = columns < self.counts[:, None]
+        return torch.where(mask, self.starts[:, None] + columns, 0), mask
+
+    def padded(self) -> tuple[Float[Tensor, "task column embed"], Bool[Tensor, "task column"]]:
+        """The rows as one tensor, zeros where a task has fewer than the largest, and the mask."""
+        entries, mask = self.entries()
+        return self.matrix[self.index[entries]] * mask[..., None], mask
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """The support, the query or all pairs of some tasks, not padded yet; ``labels`` belong to the entries of ``x``."""
+
+    x: Ragged
+    flat_labels: Int64[Tensor, " entry"]
+    answers: Ragged
+
+    @property
+    def n_tasks(self) -> int:
+        return len(self.x.starts)
+
+    @property
+    def example_mask(self) -> Bool[Tensor, "task example"]:
+        """True for the real examples, as in the padded batch."""
+        return self.x.entries()[1]
+
+    @property
+    def labels(self) -> Int64[Tensor, "task example"]:
+        """As in the padded batch: zeros where a task has fewer examples than the largest."""
+        entries, mask = self.x.entries()
+        return self.flat_labels[entries] * mask
+
+    def of(self, indices: Int64[Tensor, " selected"]) -> "Examples":
+        """Those of the tasks at ``indices``, in that order."""
+        return replace(self, x=self.x.select(indices), answers=self.answers.select(indices))
+
+    def select(self, indices: Int64[Tensor, " selected"]) -> TaskBatch:
+        """The padded batch of the tasks at ``indices``, no wider than the largest of them needs."""
+        return self.of(indices).padded
+
+    @cached_property
+    def padded(self) -> TaskBatch:
+        """All of them as one padded batch."""
+        (x, mask), (answers, answer_mask) = self.x.padded(), self.answers.padded()
+        return TaskBatch(x, self.labels, mask, answers, answer_mask)
+
+    def chunks(self) -> list[Int64[Tensor, " chunk"]]:
+        """All tasks in groups of like size whose padded batches fit into the memory; every task is in one of them."""
+        counts = self.x.counts.tolist()
+        groups: list[list[int]] = [[]]
+        for task in sorted(range(len(counts)), key=counts.__getitem__):
+            if len(groups[-1]) == TASKS_AT_ONCE or (len(groups[-1]) + 1) * counts[task] > CELLS_AT_ONCE:
+                groups.append([])
+            groups[-1].append(task)
+        return [torch.tensor(group, device=self.x.starts.device) for group in groups if group]
+
+    def buckets(self, indices: Int64[Tensor, " selected"]) -> list[Int64[Tensor, " bucket"]]:
+        """Positions in ``indices``, divided so that batches of the parts pad little: tasks of like size together."""
+        return [torch.tensor(part, device=indices.device) for part in like_sizes(self.x.counts[indices].tolist())]
+
+
+def like_sizes(sizes: Sequence[int]) -> list[list[int]]:
+    """Positions of ``sizes`` in groups: the division of the sorted sizes with the fewest padded cells, each group
+    beyond the first counting as ``BUCKET_CELLS`` more. A batch that is small anyway stays whole and in its order."""
+    order = sorted(range(len(sizes)), key=sizes.__getitem__)
+    if not order or len(sizes) * sizes[order[-1]] <= FREE_CELLS:
+        return [list(range(len(sizes)))]
+    cost, cut = [0.0], [0]  # of the first n sorted sizes; where their last group begins
+    for n in range(1, len(order) + 1):
+        widest = sizes[order[n - 1]]
+        best = min(range(n), key=lambda first: cost[first] + (n - first) * widest)
+        cost.append(cost[best] + (n - best) * widest + BUCKET_CELLS)
+        cut.append(best)
+    groups, end = [], len(order)
+    while end:
+        groups.append(sorted(order[cut[end] : end]))
+        end = cut[end]
+    return groups[::-1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,28 +128,29 @@ class Arena:
 
     tasks: tuple[Task, ...]
     e: Float[Tensor, "task embed"]
-    pairs: TaskBatch
-    support: TaskBatch
-    query: TaskBatch
+    pairs: Examples
+    support: Examples
+    query: Examples
 
     def __len__(self) -> int:
         return len(self.tasks)
 
     def select(self, indices: Int64[Tensor, " selected"]) -> "Arena":
         """The tasks at ``indices``, in that order."""
-        parts = {name: getattr(self, name).select(indices) for name in ("pairs", "support", "query")}
+        parts = {name: getattr(self, name).of(indices) for name in ("pairs", "support", "query")}
         return Arena(tuple(self.tasks[i] for i in indices.tolist()), self.e[indices], **parts)
 
     def random_support(self, seed: int, fraction: float = 0.7) -> tuple[TaskBatch, TaskBatch]:
         """All pairs of each task divided at random; a task's division depends on ``seed`` and its question alone."""
-        mask = self.pairs.example_mask
+        pairs = self.pairs.padded
+        mask = pairs.example_mask
         scores = torch.stack([
             torch.rand(mask.shape[1], generator=torch.Generator().manual_seed(task_seed(seed, task.question)))
             for task in self.tasks
         ]).to(mask.device)  # fmt: skip
         order = scores.masked_fill(~mask, 2.0).argsort(dim=1, stable=True).argsort(1)
         chosen = (order < (mask.sum(1, keepdim=True) * fraction).round()) & mask
-        return replace(self.pairs, example_mask=chosen), replace(self.pairs, example_mask=mask & ~chosen)
+        return replace(pairs, example_mask=chosen), replace(pairs, example_mask=mask & ~chosen)
 
 
 def task_seed(seed: int, question: str) -> int:
@@ -51,32 +159,34 @@ def task_seed(seed: int, question: str) -> int:
 
 
 def make_arena(tasks: Sequence[Task], images: Lookup, texts: Lookup, device: torch.device) -> Arena:
-    """Pad ``tasks`` into tensors on ``device``. ``images`` and ``texts`` look up unit-norm embeddings."""
-    answers, answer_mask = _pad([texts(task.statements) for task in tasks])
-    e = texts([task.question for task in tasks])
-
-    def batch(examples_of: Callable[[Task], tuple[Example, ...]]) -> TaskBatch:
-        x, mask = _pad([images([image for image, _ in examples_of(task)]) for task in tasks])
-        labels = np.zeros(mask.shape, np.int64)
-        for row, task in enumerate(tasks):
-            labels[row, : len(examples_of(task))] = [label for _, label in examples_of(task)]
-        arrays = (x, labels, mask, answers, answer_mask)
-        return TaskBatch(*(torch.from_numpy(array).to(device) for array in arrays))
-
+    """``tasks`` as tensors on ``device``. ``images`` and ``texts`` look up unit-norm embeddings, each name once."""
+    examples: list[list[Example]] = [[*task.support, *task.query] for task in tasks]
+    n_support = torch.tensor([len(task.support) for task in tasks], dtype=torch.int64, device=device)
+    pairs = _ragged([[image for image, _ in those] for those in examples], images, device)
+    labels = torch.tensor([label for those in examples for _, label in those], dtype=torch.int64, device=device)
+    answers = _ragged([task.statements for task in tasks], texts, device)
+    support = replace(pairs, counts=n_support)
+    query = replace(pairs, starts=pairs.starts + n_support, counts=pairs.counts - n_support)
     return Arena(
-        tasks=tuple(tasks),
-        e=torch.from_numpy(e).to(device),
-        pairs=batch(lambda task: (*task.support, *task.query)),
-        support=batch(lambda task: task.support),
-        query=batch(lambda task: task.query),
+        tuple(tasks), _tensor(texts([task.question for task in tasks]), device),
+        *(Examples(part, labels, answers) for part in (pairs, support, query)),
+    )  # fmt: skip
+
+
+def _ragged(names: Sequence[Sequence[str]], lookup: Lookup, device: torch.device) -> Ragged:
+    """The embeddings of each task's names; each name is looked up once, in order of appearance."""
+    row: dict[str, int] = {}
+    index = [row.setdefault(name, len(row)) for those in names for name in those]
+    counts = [len(those) for those in names]
+    places = (index, _starts(counts), counts)
+    return Ragged(
+        _tensor(lookup(list(row)), device), *(torch.tensor(p, dtype=torch.int64, device=device) for p in places)
     )
 
 
-def _pad(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """[n_i, E] arrays as one zero-padded [task, max n, E] array and its mask."""
-    width, embed = max(len(row) for row in rows), rows[0].shape[1]
-    padded = np.zeros((len(rows), width, embed), np.float32)
-    mask = np.zeros((len(rows), width), bool)
-    for i, row in enumerate(rows):
-        padded[i, : len(row)], mask[i, : len(row)] = row, True
-    return padded, mask
+def _starts(counts: Iterable[int]) -> list[int]:
+    return [0, *accumulate(counts)][:-1]
+
+
+def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(array).to(device)

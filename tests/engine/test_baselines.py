@@ -187,7 +187,7 @@ def test_it_adapts_what_the_registry_says_from_where_it_was_trained(
     method: str, trained: Trained, bench: Workspace
 ) -> None:
     run, training = trained(method)
-    source, settings, support = loaded(method, run, bench), miniature.config().eval, arena("test").support
+    source, settings, support = loaded(method, run, bench), miniature.config().eval, arena("test").support.padded
     assert source.few_shot is not None
     module: Any = training.module.requires_grad_(False)
     if BY_KEY[method].few_shot == "W":

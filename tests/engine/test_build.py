@@ -109,13 +109,13 @@ def test_an_arena_holds_the_features_of_its_tasks(built: Workspace, stub: Stub) 
     folder = open_dataset(built, "mini")
     arena = folder.arena("train", CPU)
     task = arena.tasks[0]
-    for examples, batch in ((task.support, arena.support), (task.query, arena.query)):
+    for examples, batch in ((task.support, arena.support.padded), (task.query, arena.query.padded)):
         n = len(examples)
         assert batch.labels[0, :n].tolist() == [label for _, label in examples]
         assert torch.equal(batch.x[0, :n], stub._vectors([Path(image).name for image, _ in examples]))
         assert batch.example_mask[0].tolist() == [True] * n + [False] * (batch.x.shape[1] - n)
     assert torch.equal(arena.e[0], stub._vectors([task.question])[0])
-    assert torch.equal(arena.query.answers[0, : len(task.answers)], stub._vectors(task.statements))
+    assert torch.equal(arena.query.padded.answers[0, : len(task.answers)], stub._vectors(task.statements))
 
 
 def test_a_second_build_finds_it_finished(built: Workspace) -> None:

@@ -150,7 +150,7 @@ def test_plain_clip_is_the_nearest_statement() -> None:
 def test_nothing_depends_on_how_many_tasks_are_judged_at_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     found = source("task-ldm")
     whole = cells._correct(found, bench().test, lambda part: found.zero_shot(part, 0))  # type: ignore[misc]
-    monkeypatch.setattr(cells, "TASKS_AT_ONCE", size)
+    monkeypatch.setattr("metavqa_cli.tasks.arena.TASKS_AT_ONCE", size)
     parts = cells._correct(found, bench().test, lambda part: found.zero_shot(part, 0))  # type: ignore[misc]
     assert torch.equal(whole, parts)
 
@@ -295,7 +295,9 @@ def test_maml_adapts_with_the_rate_it_was_trained_with(method: str) -> None:
     found = source_of(doing, method, parents, None, bench().validation)
     W, tasks = load_model(parents["baseline"], miniature.CPU).tensors["W"], bench().test
     assert found.few_shot is not None
-    expected = adapt_weights(found.layout, W, tasks.support, doing.config.eval.few_shot_steps, 0.7, found.logit_scale)
+    expected = adapt_weights(
+        found.layout, W, tasks.support.padded, doing.config.eval.few_shot_steps, 0.7, found.logit_scale
+    )
     assert torch.equal(found.few_shot(tasks), expected)
 
 

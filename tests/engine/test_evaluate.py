@@ -95,7 +95,7 @@ def test_no_accuracy_depends_on_how_many_tasks_are_measured_at_once(
     size: int, ldm: HyperLdm, held_out: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = measures(ldm, held_out)
-    monkeypatch.setattr(evaluation, "TASKS_AT_ONCE", size)
+    monkeypatch.setattr("metavqa_cli.tasks.arena.TASKS_AT_ONCE", size)
     parts = measures(ldm, held_out)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
@@ -182,7 +182,7 @@ def test_few_shot_adaptation_starts_from_the_initialisation(held_out: Arena) -> 
     still = settings.model_copy(update={"few_shot_steps": 0})
     far = settings.model_copy(update={"few_shot_steps": 20, "few_shot_lr": 0.2})
     assert torch.equal(judge.few_shot(init.W, still, held_out), judge(init.W[None], held_out))
-    support = held_out.support
+    support = held_out.support.padded
     loss = [judge_loss(judge, init.W, s, held_out) for s in (still, far)]
     assert loss[1] < loss[0] and support.n_tasks == len(held_out)
 
@@ -192,7 +192,7 @@ def judge_loss(judge: Judge, W: torch.Tensor, settings: Any, arena: Arena) -> fl
     from metavqa_cli.methods.few_shot import adapt_weights
 
     weights = adapt_weights(
-        judge.layout, W, arena.support, settings.few_shot_steps, settings.few_shot_lr, judge.logit_scale
+        judge.layout, W, arena.support.padded, settings.few_shot_steps, settings.few_shot_lr, judge.logit_scale
     )
-    logits = answer_logits(judge.layout, weights, arena.support, judge.logit_scale)
+    logits = answer_logits(judge.layout, weights, arena.support.padded, judge.logit_scale)
     return float(task_loss(logits, arena.support.labels, arena.support.example_mask).mean())

@@ -210,7 +210,7 @@ def test_ranks_do_not_depend_on_the_order_or_the_number_of_tasks_at_once(
     order = torch.randperm(len(arena), generator=torch.Generator().manual_seed(1))
     judge, tune = HyperClip(hyperclip, CPU), task_tuner(trained, hyperclip)
     assert torch.equal(nearer_questions(judge, arena.select(order), tune), nearer[order])
-    monkeypatch.setattr("metavqa_cli.engine.identify.TASKS_AT_ONCE", 3)
+    monkeypatch.setattr("metavqa_cli.tasks.arena.TASKS_AT_ONCE", 3)
     assert torch.equal(nearer_questions(judge, arena, tune), nearer)
 
 
@@ -218,8 +218,13 @@ def test_weights_brought_to_their_own_question_have_nothing_nearer(hyperclip: Ru
     judge, start = HyperClip(hyperclip, CPU), made_by(hyperclip).weights
     some = arena.select(torch.arange(4))
     W = torch.stack([led_to(judge, e, start) for e in judge.whitener(some.e)])
-    assert nearer_questions(judge, some, lambda part: W).tolist() == [0] * 4
-    assert nearer_questions(judge, some, lambda part: W.roll(1, 0)).min() > 0
+    row = {task.question: i for i, task in enumerate(some.tasks)}
+
+    def of(weights: Tensor, part: Arena) -> Tensor:
+        return weights[[row[task.question] for task in part.tasks]]
+
+    assert nearer_questions(judge, some, lambda part: of(W, part)).tolist() == [0] * 4
+    assert nearer_questions(judge, some, lambda part: of(W.roll(1, 0), part)).min() > 0
 
 
 def test_ties_identify_nothing_and_weights_must_be_finite(hyperclip: Run, arena: Arena) -> None:
@@ -293,10 +298,11 @@ def test_an_hvae_is_fine_tuned_as_its_zoo_was(trained: Workspace, arena: Arena) 
     zoo, config = load_model(parent_run(generator, "zoo"), CPU), miniature.config()
     layout = Decoder(load_model(generator, CPU)).layout
     support, _ = miniature.dataset().arena("train", CPU).random_support(0)
-    data = replace(miniature.dataset().arena("train", CPU), support=support)
+    data = miniature.dataset().arena("train", CPU)
+    vars(data.support)["padded"] = support
     tuned = fine_tuner(session(trained), generator)
     assert torch.allclose(tuned(data), zoo.tensors["train"], atol=1e-5)
-    expected = adapt_weights(layout, zoo.tensors["base"], arena.support, config.zoo.steps, config.zoo.lr, 30.0)
+    expected = adapt_weights(layout, zoo.tensors["base"], arena.support.padded, config.zoo.steps, config.zoo.lr, 30.0)
     assert torch.equal(tuned(arena), expected)
 
 

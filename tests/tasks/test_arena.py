@@ -5,8 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from metavqa_cli.tasks.arena import Arena, make_arena, task_seed
+from metavqa_cli.tasks import arena as module
+from metavqa_cli.tasks.arena import Arena, like_sizes, make_arena, task_seed
 from metavqa_cli.tasks.batches import TaskBatch
 from metavqa_cli.tasks.taskset import Task
 
@@ -34,7 +37,7 @@ ARENA = make_arena(TASKS, lookup, lookup, torch.device("cpu"))
 
 @pytest.mark.parametrize("name", ["support", "query", "pairs"])
 def test_every_example_is_in_its_place_and_the_rest_is_zero(name: str) -> None:
-    batch: TaskBatch = getattr(ARENA, name)
+    batch: TaskBatch = getattr(ARENA, name).padded
     for row, each in enumerate(TASKS):
         examples = {"support": each.support, "query": each.query, "pairs": (*each.support, *each.query)}[name]
         n = len(examples)
@@ -45,11 +48,12 @@ def test_every_example_is_in_its_place_and_the_rest_is_zero(name: str) -> None:
 
 
 def test_answers_are_statements_and_e_is_the_question() -> None:
+    batch = ARENA.support.padded
     for row, each in enumerate(TASKS):
         n = len(each.answers)
-        assert torch.equal(ARENA.support.answers[row, :n], torch.from_numpy(lookup(each.statements)))
-        assert ARENA.support.answer_mask[row].tolist() == [True] * n + [False] * (4 - n)
-        assert not ARENA.support.answers[row, n:].any()
+        assert torch.equal(batch.answers[row, :n], torch.from_numpy(lookup(each.statements)))
+        assert batch.answer_mask[row].tolist() == [True] * n + [False] * (4 - n)
+        assert not batch.answers[row, n:].any()
     assert torch.equal(ARENA.e, torch.from_numpy(lookup([each.question for each in TASKS])))
     assert len(ARENA) == len(TASKS)
 
@@ -61,7 +65,9 @@ def test_select_is_the_arena_of_the_selected_tasks() -> None:
     assert torch.equal(chosen.e, direct.e)
     for name in ("pairs", "support", "query"):
         for field in ("x", "labels", "example_mask", "answers", "answer_mask"):
-            assert torch.equal(getattr(getattr(chosen, name), field), getattr(getattr(direct, name), field))
+            assert torch.equal(
+                getattr(getattr(chosen, name).padded, field), getattr(getattr(direct, name).padded, field)
+            )
 
 
 def divided(arena: Arena, seed: int) -> dict[str, list[int]]:
@@ -82,7 +88,7 @@ def test_random_support_shares_out_all_pairs() -> None:
     assert torch.equal(support.example_mask | query.example_mask, ARENA.pairs.example_mask)
     assert not (support.example_mask & query.example_mask).any()
     assert support.example_mask.sum(1).tolist() == [5, 14, 3, 14]
-    assert support.x is ARENA.pairs.x
+    assert support.x is ARENA.pairs.padded.x
 
 
 @pytest.mark.parametrize(("fraction", "expected"), [(0.0, [0, 0, 0, 0]), (0.5, [4, 10, 2, 10]), (1.0, [7, 20, 4, 20])])
@@ -108,3 +114,41 @@ def test_a_task_seed_is_fixed_for_ever() -> None:
     assert task_seed(0, "What color is the car?") == 95132142840027
     assert task_seed(1, "What color is the car?") != task_seed(0, "What color is the car?")
     assert task_seed(1, "1/x") != task_seed(11, "/x")
+
+
+@given(st.lists(st.integers(1, 2000), max_size=60))
+def test_groups_of_like_size_hold_every_task_once(sizes: list[int]) -> None:
+    groups = like_sizes(sizes)
+    assert sorted(position for group in groups for position in group) == list(range(len(sizes)))
+
+
+def padded_cells(sizes: list[int], groups: list[list[int]]) -> int:
+    return sum(len(group) * max(sizes[i] for i in group) for group in groups)
+
+
+def test_small_batches_stay_whole_and_unequal_ones_are_divided() -> None:
+    assert like_sizes([84] * 32) == [list(range(32))]
+    assert like_sizes([42, 126, 60, 90] * 8) == [list(range(32))]
+    unequal = [30] * 20 + [1776] + [40] * 10 + [900]
+    groups = like_sizes(unequal)
+    assert sum(unequal) > 0.9 * padded_cells(unequal, groups)
+    assert all(len({unequal[i] > 500 for i in group}) == 1 for group in groups)
+
+
+@pytest.mark.parametrize("cells", [1, 15, 40, 10_000])
+def test_chunks_hold_every_task_once_and_not_more_cells_than_allowed(
+    cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CELLS_AT_ONCE", cells)
+    chunks = ARENA.pairs.chunks()
+    assert sorted(torch.cat(chunks).tolist()) == [0, 1, 2, 3]
+    for chunk in chunks:
+        batch = ARENA.pairs.select(chunk)
+        assert batch.example_mask.numel() <= cells or len(chunk) == 1
+    assert len(chunks) == {1: 4, 15: 3, 40: 2, 10_000: 1}[cells]
+
+
+def test_an_embedding_is_held_once_however_many_tasks_use_it() -> None:
+    same = [task(0, 3, 2, 2), task(0, 3, 2, 2)]
+    arena = make_arena(same, lookup, lookup, torch.device("cpu"))
+    assert len(arena.pairs.x.matrix) == 5 and arena.pairs.padded.x.shape[:2] == (2, 5)
