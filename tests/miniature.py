@@ -14,7 +14,7 @@ from unittest.mock import patch
 import torch
 
 from metavqa_cli.clip.encoder import TINY, ClipEncoder, load_encoder
-from metavqa_cli.engine.build import DatasetFolder, open_dataset
+from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.quickstart import quickstart
 from metavqa_cli.engine.session import Session
 from metavqa_cli.schema.config import Config
@@ -68,9 +68,10 @@ def encoder() -> ClipEncoder:
     return load_encoder(TINY, CPU, folder() / "cache")
 
 
-def loaded_encoder(name: str, device: torch.device, cache: Path) -> ClipEncoder:
+def loaded_encoder(name: str, device: torch.device, cache: Path, **how: Any) -> ClipEncoder:
     """In place of ``load_encoder``: the built-in model without loading it again, any other as usual."""
-    return encoder() if name == TINY and device == CPU else load_encoder(name, device, cache)
+    usual = name == TINY and device == CPU and how in ({}, {"resize": "model", "precision": "auto"})
+    return encoder() if usual else load_encoder(name, device, cache, **how)
 
 
 @cache

@@ -1,73 +1,25 @@
 """`metavqa dataset`: build, describe and look into datasets."""
 
-from typing import Annotated, Any
+import os
+import sys
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
 from metavqa_cli.cli import console
-from metavqa_cli.cli.options import (
-    ConfigOption,
-    ForceOption,
-    FormatOption,
-    JsonOption,
-    PresetOption,
-    SetOption,
-    chosen_format,
-    workspace,
-)
-from metavqa_cli.cli.session import ClipOption, DeviceOption, open_session
-from metavqa_cli.schema.errors import MissingError, UsageError
+from metavqa_cli.cli.build import build, describe, export, info
+from metavqa_cli.cli.download import download
+from metavqa_cli.cli.options import FormatOption, JsonOption, chosen_format, resolve_config, workspace
+from metavqa_cli.cli.session import finish
+from metavqa_cli.cli.show import show
+from metavqa_cli.schema.errors import JobError, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Build, describe and look into datasets.")
+for command in (download, build, info, export, show):
+    app.command()(command)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a dataset in the workspace.")]
-SHOW_COLUMNS = ("question", "split", "family", "novelty", "answers", "support", "query")
-
-
-@app.command()
-def build(
-    source: Annotated[
-        str | None, typer.Option("--source", help="Where images and questions come from: scenes.")
-    ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the dataset in the workspace.")] = None,
-    images: Annotated[int | None, typer.Option("--images", help="Number of images to draw.")] = None,
-    image_size: Annotated[int | None, typer.Option("--image-size", help="Side of an image in pixels.")] = None,
-    world_seed: Annotated[int | None, typer.Option("--world-seed", help="Seed of the world and its splits.")] = None,
-    clip: ClipOption = None,
-    device: DeviceOption = None,
-    preset: PresetOption = "tiny",
-    config: ConfigOption = None,
-    set: SetOption = None,
-    force: ForceOption = False,
-    format: FormatOption = "auto",
-    json: JsonOption = False,
-) -> None:
-    """Draw the images, cut the tasks, and embed everything with CLIP. Goes on where an interrupted build stopped."""
-    flags = {
-        "dataset.source": source, "dataset.name": name, "dataset.images": images, "dataset.image_size": image_size,
-        "dataset.seed": world_seed, "clip.model": clip, "runtime.device": device,
-    }  # fmt: skip
-    session = open_session(preset, config, set, flags, force=force)
-    from metavqa_cli.engine.build import build_dataset
-
-    console.follow(build_dataset(session))
-    console.emit(describe(session.config.dataset.name), chosen_format(format, json))
-
-
-def describe(name: str) -> dict[str, Any]:
-    """The stable record of a dataset."""
-    from metavqa_cli.engine.manifest import open_manifest
-
-    path, manifest = open_manifest(workspace(), name)
-    return {
-        "dataset": name, "path": str(path), "fingerprint": manifest["fingerprint"],
-        "encoder": manifest["encoder"]["model"], **manifest["summary"],
-    }  # fmt: skip
-
-
-@app.command()
-def info(name: NameArgument = "scenes", format: FormatOption = "auto", json: JsonOption = False) -> None:
-    """The counts of a dataset: tasks, pairs, images, answers, chance and majority."""
-    console.emit(describe(name), chosen_format(format, json))
+DIFFERENCE_COLUMNS = ("file", "problem", "detail")
 
 
 @app.command()
@@ -81,49 +33,57 @@ def ls(format: FormatOption = "auto", json: JsonOption = False) -> None:
 
 
 @app.command()
-def show(
+def verify(
     name: NameArgument = "scenes",
-    question: Annotated[str | None, typer.Option("--question", help="Show this task with its images.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Only train, validation or test tasks.")] = None,
-    family: Annotated[str | None, typer.Option("--family", help="Only tasks of this question family.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Most tasks to list; 0 lists all.")] = 20,
+    images: Annotated[bool, typer.Option("--images", help="Also decode every image, to the last pixel.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Processes that decode images; 0 means all cores.")
+    ] = None,
     format: FormatOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """List the tasks of a dataset, or show one with its answers and images."""
-    from metavqa_cli.engine.manifest import open_manifest
-    from metavqa_cli.tasks.taskset import load_tasks
+    """Check every file of a dataset against its manifest, look for its images, and say what differs."""
+    from metavqa_cli.engine.verify import verify_dataset
+    from metavqa_cli.store.features import rebuild
 
-    path, _ = open_manifest(workspace(), name)
-    tasks = [
-        t for t in load_tasks(path / "tasks.jsonl").tasks if split in (None, t.split) and family in (None, t.family)
-    ]
     form = chosen_format(format, json)
-    if question is not None:
-        console.emit(_one(path, tasks, question), form)
-        return
-    if not tasks:
-        raise UsageError(f"no task of dataset {name!r} has split {split} and family {family}; leave one of them out")
-    rows = [
-        {"question": t.question, "split": t.split, "family": t.family, "novelty": t.novelty,
-         "answers": ", ".join(t.answers), "support": len(t.support), "query": len(t.query)}
-        for t in (tasks[:limit] if limit else tasks)
-    ]  # fmt: skip
-    console.emit(rows, form, SHOW_COLUMNS)
-    if len(rows) < len(tasks):
-        console.narrate(f"{len(rows)} of {len(tasks)} tasks; --limit 0 shows all")
+    if images and workers is None:
+        workers = resolve_config().config.runtime.workers
+    path = workspace().dataset_dir(name)
+    report = finish(verify_dataset(path, decode=images, workers=workers or os.cpu_count() or 1))
+    record = {"dataset": name, "path": str(path), "ok": not report.differences, **asdict(report)}
+    differences = record.pop("differences")
+    if form in ("json", "jsonl"):
+        console.emit({**record, "differences": differences}, form)
+    elif report.differences:
+        console.emit(differences, form, DIFFERENCE_COLUMNS)
+    else:
+        console.emit(record, form)
+    if report.differences:
+        number = len(differences)
+        places = "one difference" if number == 1 else f"{number:,} differences"
+        raise JobError(f"dataset {name!r} has {places} from what was built; restore the files, or {rebuild(name)}")
 
 
-def _one(path: Any, tasks: list[Any], question: str) -> dict[str, Any]:
-    from difflib import get_close_matches
+@app.command()
+def rm(
+    name: NameArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove a dataset from the workspace. Images that it only refers to stay where they are."""
+    from metavqa_cli.engine.remove import find_dataset, remove_dataset
 
-    found = next((task for task in tasks if task.question == question), None)
-    if found is None:
-        near = get_close_matches(question, [task.question for task in tasks], n=1)
-        raise MissingError(f"no task asks {question!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    pairs = {
-        key: [[str(path / "images" / f"{image}.png"), found.answers[label]] for image, label in getattr(found, key)]
-        for key in ("support", "query")
-    }
-    return {"question": found.question, "template": found.template, "split": found.split, "family": found.family,
-            "novelty": found.novelty, "answers": list(found.answers), **pairs}  # fmt: skip
+    doomed = find_dataset(workspace(), name)
+    what = f"dataset {name} ({doomed.files:,} files, {doomed.bytes / 1e6:,.1f} MB)"
+    if doomed.runs:
+        number = "one run was" if len(doomed.runs) == 1 else f"{len(doomed.runs)} runs were"
+        some = ", ".join(doomed.runs[:5]) + (", ..." if len(doomed.runs) > 5 else "")
+        console.warn(f"{number} made on dataset {name} ({some}); to evaluate or resume such a run, build it again")
+    if not yes:
+        if not (sys.stdin.isatty() and console.is_terminal("stderr")):
+            raise UsageError(f"{what} is removed only with --yes where nobody can be asked")
+        if not typer.confirm(console.neutral(f"remove {what}?"), err=True):
+            console.narrate(f"dataset {name} is kept")
+            raise typer.Exit(1)
+    remove_dataset(workspace(), doomed)
+    console.narrate(f"removed {what}")

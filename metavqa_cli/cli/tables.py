@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,7 +30,7 @@ PATIENCE = 24 * 3600.0  # seconds that a shard waits for a run that another one 
 CSV_COLUMNS = (
     "method", "label", "setting", "control", "descriptors", "gamma", "validated", "trust", "mean", "sd", "ci_low",
     "ci_high", "diff", "diff_low", "diff_high", "against", "closed", "drop", "drop_low", "drop_high", "wording",
-    "combination", "family", "pooled", "unshared", "tasks", "seeds", "sampler",
+    "combination", "family", "pooled", "unshared", "soft", "tasks", "seeds", "sampler",
 )  # fmt: skip
 MethodsOption = Annotated[
     list[str] | None, typer.Option("--method", "-m", help="Row of the table; may be repeated, or a,b,c.")
@@ -42,6 +42,9 @@ SharesOption = Annotated[
 ShardOption = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only every N-th cell, from the I-th.")]
 OutOption = Annotated[
     Path | None, typer.Option("--out", file_okay=False, help="Folder for the table and figures as files.")
+]
+ByOption = Annotated[
+    Literal["kind"] | None, typer.Option("--by", help="Rows for each kind of question in place of the whole.")
 ]
 CellsArgument = Annotated[
     list[str] | None,
@@ -58,7 +61,10 @@ def table(
     against: Annotated[
         str, typer.Option("--against", metavar="METHOD[:GAMMA]", help="What the differences are to.")
     ] = "multitask",
-    by: Annotated[bool, typer.Option("--by-family", help="Also by what is new in the task, and by family.")] = False,
+    by_family: Annotated[
+        bool, typer.Option("--by-family", help="Also by what is new in the task, and by family.")
+    ] = False,
+    by: ByOption = None,
     out: OutOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
@@ -71,6 +77,8 @@ def table(
     """Tables 1 and 4 of the paper; trains and measures what is missing."""
     part, chosen = shard_of(shard), chosen_format(format, json)
     seed_numbers, asked = seed_list(seeds), share_list(descriptors)
+    if by and by_family:
+        raise UsageError("--by kind and --by-family are different tables; give one of them")
     if cells and (method or shard):
         raise UsageError("name finished cells, or what is to be measured (--method, --shard), not both")
     session = _session(preset, config, set, _dataset_of(cells) if cells and not dataset else dataset, device)
@@ -81,7 +89,10 @@ def table(
     if against != "multitask":
         specs = list(dict.fromkeys([*specs, *reference_specs(other, seed_numbers, shares)]))
     rows = _joined(session, cells, other) if cells else _measured(session, specs, part, other)
-    _print(rows, chosen, by)
+    if by == "kind":
+        _print_kinds(rows, chosen)
+    else:
+        _print(rows, chosen, by_family)
     _write(rows, out, "table")
 
 
@@ -256,7 +267,7 @@ def _joined(session: "Session", cells: Sequence[str], against: tuple[str, float 
     return found
 
 
-def _print(rows: list[dict[str, Any]], format: Format, by: bool) -> None:
+def _print(rows: list[dict[str, Any]], format: Format, by_family: bool) -> None:
     from metavqa_cli.engine.table import breakdown, caption, pivot
 
     if format in ("json", "jsonl", "csv"):
@@ -271,12 +282,24 @@ def _print(rows: list[dict[str, Any]], format: Format, by: bool) -> None:
         else:
             console.narrate(setting)
         console.emit(lines, format)
-    if by:
+    if by_family:
         console.out("")
         console.emit(breakdown(rows), format)
 
 
 ORDER = ("zero-shot", "few-shot", "control")
+
+
+def _print_kinds(rows: list[dict[str, Any]], format: Format) -> None:
+    """The rows for each kind of question."""
+    from metavqa_cli.engine.table import by_kind
+
+    found = by_kind(rows)
+    if not found:
+        raise UsageError("the source of this dataset tells no kinds of questions; leave --by kind out")
+    samplers = dict.fromkeys(row["sampler"] for row in rows if row["sampler"])
+    console.narrate("; ".join(["accuracy in per cent, mean over the tasks of each kind and over seeds", *samplers]))
+    console.emit(found, format)
 
 
 def _print_sweep(rows: list[dict[str, Any]], format: Format) -> None:

@@ -1,32 +1,32 @@
 """Frozen CLIP encoders through open_clip: questions, statements and images to unit-norm embeddings.
 
 ``tiny`` is the model that ships in ``assets/``; any other name is what open_clip takes: ``local-dir:DIR``,
-``hf-hub:REPO`` or ``MODEL/TAG``.
+``hf-hub:REPO``, ``MODEL/TAG``, or ``MODEL/FILE`` of weights.
 """
 
-import difflib
-import hashlib
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
-from metavqa_cli.clip.images import open_image
+from metavqa_cli.clip.decoding import Shaping
+from metavqa_cli.clip.pipeline import encode_images_of, stack_pixels
 from metavqa_cli.clip.tiny.package import known_tokens, package_hash, unpack
-from metavqa_cli.schema.errors import MissingError, UsageError
+from metavqa_cli.clip.weights import LOCAL, Source, find_source, load_model, weights_hash
+from metavqa_cli.clip.weights import TINY as TINY
+from metavqa_cli.schema.errors import DeviceError, UsageError
+from metavqa_cli.store.images import ImageFile
 
-TINY = "tiny"
 TINY_FOLDER = Path(__file__).parent.parent / "assets" / "tiny_clip"
-DECODERS = 2  # threads that decode images ahead of the encoder
+RESIZE = {"model": None, "squash": "squash", "crop": "shortest", "pad": "longest"}  # ours -> open_clip's
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class ClipEncoder:
     """A frozen text and image encoder on one device.
 
     ``identity`` is everything that changes an embedding (model, weights, preprocessing, library version); feature files
-    and generated classifiers record it, and refuse another.
+    and generated classifiers record it, and refuse another. ``notes`` are sentences for the person who chose the model.
     """
 
     name: str
@@ -43,6 +43,7 @@ class ClipEncoder:
     tokenizer: Any
     identity: dict[str, Any]
     device: torch.device
+    notes: tuple[str, ...] = ()
 
     @property
     def embed(self) -> int:
@@ -74,141 +75,120 @@ class ClipEncoder:
         tokens = self.tokenizer.tokenizer(text)["input_ids"]  # open_clip's wrapper of a Hugging Face tokenizer
         return len(tokens) > self.context_length
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The arithmetic of the model; embeddings are float32 whatever it is."""
+        found: torch.dtype = getattr(torch, self.identity["dtype"])
+        return found
+
+    @cached_property
+    def shaping(self) -> Shaping:
+        """How an image comes to the model's size, as open_clip's own transform does it."""
+        size = self.identity["image_size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        mode = self.identity["resize_mode"]
+        # open_clip forgets the interpolation where it crops to an oblong
+        bilinear = self.identity["interpolation"] == "bilinear" and not (mode == "shortest" and height != width)
+        return Shaping(height, width, mode, bilinear, self.identity.get("fill_color", 0))
+
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str], batch: int = 512) -> Float[Tensor, "text embed"]:
         """Unit-norm embeddings on the encoder's device; a text beyond ``context_length`` tokens is cut."""
-        rows = [
-            self.model.encode_text(self.tokenizer(list(texts[i : i + batch])).to(self.device), normalize=True)
-            for i in range(0, len(texts), batch)
-        ]
-        return torch.cat(rows).float() if rows else torch.zeros(0, self.embed, device=self.device)
+        tokens = (self.tokenizer(list(texts[i : i + batch])).to(self.device) for i in range(0, len(texts), batch))
+        rows = [F.normalize(self.model.encode_text(each, normalize=False).float(), dim=-1) for each in tokens]
+        return torch.cat(rows) if rows else torch.zeros(0, self.embed, device=self.device)
 
-    @torch.inference_mode()
-    def encode_images(self, images: Sequence[Any]) -> Float[Tensor, "image embed"]:
+    def encode_images(self, images: Sequence[Image.Image]) -> Float[Tensor, "image embed"]:
         """Unit-norm embeddings of RGB Pillow images, at least one."""
-        pixels = torch.stack([self.preprocess(image) for image in images]).to(self.device)
-        return self._encode(pixels)
-
-    def encode_files(self, paths: Sequence[Path], batch: int = 256) -> Iterator[Float[Tensor, "image embed"]]:
-        """Embeddings of image files, a batch at a time, decoded ahead in threads. Errors as ``open_image``."""
-        starts = range(0, len(paths), batch)
-        pool = ThreadPoolExecutor(DECODERS)
-        try:
-            ahead = [pool.map(self._load, paths[i : i + batch]) for i in starts[:2]]
-            for i in starts:
-                pixels = torch.stack(list(ahead.pop(0)))
-                if i + 2 * batch < len(paths):
-                    ahead.append(pool.map(self._load, paths[i + 2 * batch : i + 3 * batch]))
-                yield self._encode(pixels.to(self.device))
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _load(self, path: Path) -> Tensor:
-        pixels: Tensor = self.preprocess(open_image(path))
-        return pixels
+        return self.encode_pixels(stack_pixels([self.shaping(image).tobytes() for image in images], self.shaping))
 
     @torch.inference_mode()
-    def _encode(self, pixels: Tensor) -> Tensor:
-        embedding: Tensor = self.model.encode_image(
-            pixels.contiguous(memory_format=torch.channels_last), normalize=True
-        )
-        return embedding.float()
+    def encode_pixels(self, pixels: UInt8[Tensor, "image height width 3"]) -> Float[Tensor, "image embed"]:
+        """Unit-norm embeddings, on the encoder's device, of images that have the model's size already."""
+        x = self.normalised(pixels).to(self.dtype)
+        return F.normalize(self.model.encode_image(x, normalize=False).float(), dim=-1)
+
+    def normalised(self, pixels: UInt8[Tensor, "image height width 3"]) -> Float[Tensor, "image 3 height width"]:
+        """What open_clip's transform makes of ``pixels``, float32 and channels last, on the encoder's device."""
+        x = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        mean, std = (torch.tensor(self.identity[key], device=self.device)[:, None, None] for key in ("mean", "std"))
+        return x.div_(255).sub_(mean).div_(std)
+
+    def encode_files(
+        self, files: Sequence[Path | ImageFile], batch: int = 256
+    ) -> Iterator[Float[Tensor, "image embed"]]:
+        """Embeddings of image files, a batch at a time, all of which must be good. Errors as ``open_image``."""
+        for encoded in encode_images_of(self, files, batch=batch, workers=1):
+            for _, error in encoded.broken:
+                raise error
+            yield encoded.features.to(self.device)
 
 
-def load_encoder(name: str, device: torch.device, cache: Path) -> ClipEncoder:
+def load_encoder(
+    name: str, device: torch.device, cache: Path, *, resize: str = "model", precision: str = "auto"
+) -> ClipEncoder:
     """Load an encoder by name; ``cache`` is where the built-in model is unpacked.
 
-    Raises ``UsageError`` for a name that open_clip does not know and ``MissingError`` when weights cannot be fetched.
+    ``resize`` is how images become square (model, squash, crop or pad), ``precision`` the model's arithmetic (auto:
+    bf16 on a GPU that has it, else fp32).
+    Raises ``UsageError`` for a name that open_clip does not know or weights that need another activation,
+    ``MissingError`` when weights cannot be fetched, ``JobError`` when a file of them is damaged, and ``DeviceError``
+    when the device cannot compute in this precision.
     """
-    import open_clip
-
-    source = f"local-dir:{unpack(TINY_FOLDER, cache)}" if name == TINY else name
-    model_name, tag = _parse(source)
-    with _quiet():
-        try:
-            # unlike create_model_and_transforms, this refuses a model without weights instead of drawing random ones
-            model, preprocess = open_clip.create_model_from_pretrained(model_name, pretrained=tag)
-            tokenizer = open_clip.get_tokenizer(model_name)
-        except UserWarning as warning:
-            quick = f"{model_name}-quickgelu/{tag}"
-            raise UsageError(f"the weights {name} need QuickGELU ({warning}); use --set clip.model={quick}") from None
-        except Exception as error:  # Hugging Face, safetensors, torch and open_clip each have their own
-            raise MissingError(_missing(name, error)) from error
-    model = model.to(device).eval().to(memory_format=torch.channels_last)
-    return ClipEncoder(name, model, preprocess, tokenizer, _identity(name, model, tokenizer), device)
+    dtype = _dtype(precision, device)
+    source = Source(name, f"{LOCAL}{unpack(TINY_FOLDER, cache)}") if name == TINY else find_source(name)
+    model, preprocess, tokenizer, config = load_model(source, RESIZE[resize])
+    identity = _identity(source, model.eval(), config, dtype)
+    model = model.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    encoder = ClipEncoder(name, model, preprocess, tokenizer, identity, device, source.notes)
+    return replace(encoder, identity={**identity, "embed": _width(encoder, precision)})
 
 
-def _parse(source: str) -> tuple[str, str | None]:
-    """open_clip's model name and pretrained tag. ``UsageError`` naming what there is for one that it does not know."""
-    import open_clip
-
-    if source.startswith(("local-dir:", "hf-hub:")):
-        return source, None
-    model, _, tag = source.partition("/")
-    models = open_clip.list_models()
-    if model not in models:
-        near = difflib.get_close_matches(model, [TINY, *models], 3, 0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "use tiny, local-dir:DIR, hf-hub:REPO or MODEL/TAG"
-        raise UsageError(f"there is no CLIP model {model!r}; {hint}")
-    if not (tag and (open_clip.get_pretrained_cfg(model, tag) or Path(tag).is_file())):
-        known = [f"{model}/{each}" for each in open_clip.list_pretrained_tags_by_model(model)]
-        raise UsageError(f"{source!r} names no weights; choose one of {', '.join(known) or 'another model'}")
-    if not Path(tag).is_file() and open_clip.get_pretrained_cfg(model, tag).get("quick_gelu"):
-        quick = f"{model}-quickgelu"
-        if not (open_clip.get_model_config(model) or {}).get("quick_gelu") and quick in models:
-            raise UsageError(f"the weights {source} need QuickGELU; choose {quick}/{tag}")  # before any download
-    return model, tag
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision == "auto":
+        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bf16 else torch.float32
+    return DTYPES[precision]
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Only errors leave this block: open_clip also logs what it raises, on the root logger. QuickGELU is an error."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*QuickGELU.*")
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            yield
-    finally:
-        logging.disable(disabled)
-
-
-def _missing(name: str, error: Exception) -> str:
-    reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-    if name.startswith("local-dir:"):
-        way_out = "the folder needs open_clip_config.json and the weights, as open_clip saves them"
-    else:
-        arguments = repr(name) if ":" in name else ", ".join(map(repr, name.split("/", 1)))
-        way_out = f'fetch it once while connected: python -c "import open_clip; open_clip.create_model({arguments})"'
-    return f"the CLIP model {name!r} cannot be loaded ({reason}); use 'tiny', or: {way_out}"
-
-
-@torch.inference_mode()
-def _identity(name: str, model: Any, tokenizer: Any) -> dict[str, Any]:
+def _identity(source: Source, model: Any, config: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """Everything that changes an embedding; the folder and the name of a local file are none of that."""
     import open_clip
 
     preprocess = open_clip.get_model_preprocess_cfg(model)
-    text = tokenizer(["the size of an embedding"]).to(next(model.parameters()).device)
+    local = source.file is not None or source.name.startswith(LOCAL)
+    fill = preprocess.get("fill_color", 0) if preprocess["resize_mode"] == "longest" else 0
     return {
-        "model": name if not name.startswith("local-dir:") else "local-dir",
-        "weights": package_hash(TINY_FOLDER) if name == TINY else _weights_hash(model),
-        "embed": int(model.encode_text(text).shape[1]),
+        "model": ("local-dir" if source.file is None else source.model) if local else source.name,
+        "weights": package_hash(TINY_FOLDER) if source.name == TINY else weights_hash(model, config),
+        "embed": None,
         "quick_gelu": any(type(module).__name__ == "QuickGELU" for module in model.modules()),
         "image_size": preprocess["size"] if isinstance(preprocess["size"], int) else list(preprocess["size"]),
         "mean": list(preprocess["mean"]),
         "std": list(preprocess["std"]),
         "interpolation": preprocess["interpolation"],
         "resize_mode": preprocess["resize_mode"],
-        "dtype": "float32",
+        "dtype": str(dtype).removeprefix("torch."),
         "open_clip": open_clip.__version__,
+        **({"fill_color": fill} if fill else {}),
     }
 
 
-def _weights_hash(model: Any) -> str:
-    """sha256 over the parameters in order, whatever tag or folder they came from."""
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _width(encoder: ClipEncoder, precision: str) -> int:
+    """E, from embedding a text; what the device cannot do in a reduced precision shows here, and not in an hour."""
+    text = ["the size of an embedding"]
+    if encoder.dtype == torch.float32:
+        return encoder.encode_text(text).shape[1]
+    grey = torch.full((1, encoder.shaping.height, encoder.shaping.width, 3), 128, dtype=torch.uint8)
+    words = f"the CLIP model {encoder.name!r}", f"in {encoder.identity['dtype']} on {encoder.device}"
+    try:
+        found = torch.cat([encoder.encode_text(text), encoder.encode_pixels(grey)])
+    except (RuntimeError, TypeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DeviceError(f"{words[0]} cannot compute {words[1]} ({reason}); use --set clip.precision=fp32") from None
+    if not found.isfinite().all():
+        other = "bf16 or fp32" if precision == "fp16" else "fp32"
+        raise UsageError(f"{words[0]} gives NaN or infinite values {words[1]}; use --set clip.precision={other}")
+    return found.shape[1]

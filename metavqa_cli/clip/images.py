@@ -2,15 +2,19 @@
 
 import math
 import warnings
+from io import BytesIO
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import cast
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from metavqa_cli.clip.archives import read_member
 from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.store.images import ImageFile
 
 MAX_PIXELS = 100_000_000
+MAX_RATIO = 1000  # of the sides: a model that crops scales the shorter one to its own size, and the longer with it
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
 WILDCARDS = frozenset("*?[")
@@ -28,26 +32,39 @@ TURNS = {  # EXIF orientation -> what makes the picture upright
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def open_image(path: Path) -> Image.Image:
-    """The (first frame of the) image at ``path`` as upright RGB; transparent parts become white.
+def open_image(file: Path | ImageFile) -> Image.Image:
+    """The (first frame of the) image in ``file`` as upright RGB; transparent parts become white.
 
-    Raises ``MissingError`` when there is no such file and ``JobError`` when it is not an image that can be judged.
+    Raises ``MissingError`` when there is no such file (or archive, or member of it) and ``JobError`` when it is not an
+    image that can be judged.
     """
+    path = file.path if isinstance(file, ImageFile) else file
+    if isinstance(file, ImageFile) and file.packed:
+        return _decode(BytesIO(read_member(file.root, file.name)), f"{file.name} in {file.root}")
     _check_file(path)
+    return _decode(path, str(path))
+
+
+def _decode(source: Path | BytesIO, name: str) -> Image.Image:
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(source, formats=FORMATS) as image:
             if math.prod(image.size) > MAX_PIXELS:
                 raise Image.DecompressionBombError
+            if max(image.size) > MAX_RATIO * min(image.size):
+                width, height = image.size
+                raise JobError(f"{name} is too narrow for a picture ({width} × {height} pixels); crop it")
             return _upright_rgb(image)
+    except JobError:
+        raise
     except UnidentifiedImageError:
-        raise JobError(f"{path} is not an image that can be read; convert it to PNG or JPEG") from None
+        raise JobError(f"{name} is not an image that can be read; convert it to PNG or JPEG") from None
     except Image.DecompressionBombError:
-        raise JobError(f"{path} has too many pixels (more than {MAX_PIXELS:,}); make it smaller") from None
+        raise JobError(f"{name} has too many pixels (more than {MAX_PIXELS:,}); make it smaller") from None
     except PermissionError as error:
-        raise MissingError(f"{path} cannot be read: {error.strerror}; check its permissions") from None
+        raise MissingError(f"{name} cannot be read: {error.strerror}; check its permissions") from None
     except Exception as error:  # a decoder raises whatever damaged bytes lead it to: struct.error, KeyError, …
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise JobError(f"{path} is damaged ({reason[:200]}); copy or convert it again") from error
+        raise JobError(f"{name} is damaged ({reason[:200]}); copy or convert it again") from error
 
 
 def _check_file(path: Path) -> None:

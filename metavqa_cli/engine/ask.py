@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from metavqa_cli.clip.encoder import TINY, ClipEncoder
-from metavqa_cli.engine.build import DatasetFolder, open_dataset
 from metavqa_cli.engine.classifier import Classifier, Judgement, check_encoder, judge
+from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.diffusion import HyperLdm
 from metavqa_cli.engine.request import Request, check_answers, check_gamma, check_question
 from metavqa_cli.engine.session import Session

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metavqa_cli.base_network.adapter import initial_weights
 from metavqa_cli.base_network.layout import WeightLayout
-from metavqa_cli.engine.build import open_dataset
+from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.lineage import perform, save_model
 from metavqa_cli.engine.loop import batch_indices, mix, train
 from metavqa_cli.engine.measure import by_task, layout_of, mean_accuracy, mean_loss, training_plan

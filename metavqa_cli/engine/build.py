@@ -2,163 +2,200 @@
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from metavqa_cli.clip.encoder import TINY, TINY_FOLDER, ClipEncoder
+from metavqa_cli.clip.encoder import TINY, TINY_FOLDER
 from metavqa_cli.clip.tiny.package import package_hash
-from metavqa_cli.engine.manifest import SCHEMA_VERSION, read_manifest
+from metavqa_cli.engine.dataset import TASKS, DatasetFolder
+from metavqa_cli.engine.embedding import (
+    WHOLE,
+    Shard,
+    broken_images,
+    embedded_images,
+    embedded_texts,
+    missing_shards,
+)
+from metavqa_cli.engine.gather import gathered, image_ids, inputs_of, listed, without
+from metavqa_cli.engine.manifest import SCHEMA_VERSION
 from metavqa_cli.engine.session import Session, memory_explained
+from metavqa_cli.engine.verify import describe_files
 from metavqa_cli.schema.config import Config
-from metavqa_cli.schema.errors import BusyError, JobError
-from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, ProgressMade, Reused
+from metavqa_cli.schema.errors import BusyError, JobError, MissingError
+from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, Reused
 from metavqa_cli.store import locks
-from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name, write_json
-from metavqa_cli.store.features import FeatureStore, rebuild, write_features
-from metavqa_cli.store.workspace import Workspace
-from metavqa_cli.tasks.arena import Arena, Lookup, make_arena
-from metavqa_cli.tasks.sources.scenes.source import WORLD_VERSION, build_tasks, draw_images
-from metavqa_cli.tasks.taskset import Split, TaskSet, dump_tasks, load_tasks
+from metavqa_cli.store.atomic import explained, temporary_name, write_json
+from metavqa_cli.store.features import rebuild
+from metavqa_cli.tasks.sources.scenes.source import WORLD_VERSION
+from metavqa_cli.tasks.taskset import dump_tasks
 
-RECIPE = "recipe.json"
-TEXT_BATCH, IMAGE_BATCH = 512, 256
+RECIPE, MANIFEST = "recipe.json", "dataset.json"
+PLACES = ("name", "path", "image_roots", "question_files", "annotation_files")
+READERS_VERSION = 1  # raise it with any change of what a reader of real data makes of its files
+SHARD_PATIENCE = 24 * 3600.0  # seconds that one of several processes waits for another's moment with the whole
 
 
 @dataclass(frozen=True)
-class DatasetFolder:
-    """A complete dataset on disk."""
+class Site:
+    """Where a dataset is to be (``folder``) and where it is made: there, or beside a dataset that it will replace."""
 
-    path: Path
+    folder: Path
+    work: Path
 
-    @cached_property
-    def manifest(self) -> dict[str, Any]:
-        """``dataset.json``; errors as ``read_manifest``."""
-        return read_manifest(self.path)
+    @staticmethod
+    def of(folder: Path) -> "Site":
+        """The one that is made in its place."""
+        return Site(folder, folder)
 
-    @property
-    def fingerprint(self) -> str:
-        return str(self.manifest["fingerprint"])
-
-    @cached_property
-    def tasks(self) -> TaskSet:
-        return load_tasks(self.path / "tasks.jsonl")
-
-    @cached_property
-    def image_features(self) -> FeatureStore:
-        return FeatureStore.open(self.path / "features" / "images.safetensors")
-
-    @cached_property
-    def text_features(self) -> FeatureStore:
-        return FeatureStore.open(self.path / "features" / "texts.safetensors")
-
-    def image_path(self, image: str) -> Path:
-        return self.path / "images" / f"{image}.png"
-
-    def arena(self, split: Split, device: torch.device) -> Arena:
-        """The tasks of ``split`` as tensors. ``JobError`` when there are none."""
-        tasks = self.tasks.of(split)
-        if not tasks:
-            raise JobError(
-                f"the dataset {self.path.name!r} has no {split} tasks; build it with more images or questions"
-            )
-        return make_arena(tasks, _lookup(self.image_features), _lookup(self.text_features), device)
+    def settle(self) -> None:
+        """Put what was made in its place, and remove what it replaces."""
+        if self.work == self.folder:
+            return
+        with explained(self.folder):
+            aside = self.folder.with_name(f"{temporary_name()}-{self.folder.name}")
+            if self.folder.exists():
+                self.folder.rename(aside)
+            self.work.rename(self.folder)
+            shutil.rmtree(aside, ignore_errors=True)
 
 
-def open_dataset(workspace: Workspace, name: str) -> DatasetFolder:
-    """The dataset ``name``; ``MissingError`` with the command that builds it when it is not there."""
-    folder = DatasetFolder(workspace.dataset_dir(name))
-    _ = folder.manifest
-    return folder
-
-
-def _lookup(store: FeatureStore) -> Lookup:
-    rows = {name: row for row, name in enumerate(store.ids)}
-    features = store.verified()  # one sequential read; tasks then pick their rows from memory
-
-    def find(names: Sequence[str]) -> np.ndarray:
-        try:
-            return features[[rows[name] for name in names]]
-        except KeyError as missing:
-            raise JobError(f"{store.path} has no features of {missing}; {store.remedy}") from None
-
-    return find
-
-
-def build_dataset(session: Session) -> Iterator[Event]:
+def build_dataset(session: Session, part: Shard = WHOLE) -> Iterator[Event]:
     """Build the configured dataset, or find it finished; yields progress and ends with ``DatasetBuilt`` or ``Reused``.
 
-    An interrupted build goes on where it stopped. ``BusyError`` when another dataset has the name (without ``force``).
+    An interrupted build goes on where it stopped. Of several processes with different ``part`` each embeds its share,
+    and the last one finishes the dataset. ``BusyError`` when another dataset has the name (without ``force``), or
+    another process builds it.
     """
-    config = session.config
-    folder = session.workspace.dataset_dir(config.dataset.name)
-    with (
-        locks.hold(folder.with_name(f".{folder.name}.lock"), f"dataset {folder.name}", session.patience),
-        memory_explained(),
-    ):
-        wanted = recipe(config)
-        if _is_finished(folder, wanted, session.force):
-            yield Reused("dataset", folder.name)
+    folder = session.workspace.dataset_dir(session.config.dataset.name)
+    wanted = recipe(session.config)
+    with memory_explained():
+        if part == WHOLE:
+            with _held(folder, session.patience):
+                _refuse_shards(folder)
+                site = _begun(session, folder, wanted)
+                yield from _reused(folder) if site is None else _build(session, site, wanted)
+        else:
+            yield from _build_part(session, folder, wanted, part)
+
+
+def _build_part(session: Session, folder: Path, wanted: dict[str, Any], part: Shard) -> Iterator[Event]:
+    with _held(folder, SHARD_PATIENCE):
+        site = _begun(session, folder, wanted)
+        if site is None:
+            yield from _reused(folder)
             return
-        _ = session.encoder  # a model that cannot be had should be known before an hour of drawing, not after
-        replaced = _clear_other(folder, wanted, session.force)
-        try:
-            if not (folder / RECIPE).is_file():
-                write_json(folder / RECIPE, wanted)
-            yield from _build(session, folder, wanted)
-        except BaseException:
-            if replaced is not None:
-                with explained(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
-                    replaced.rename(folder)
-            raise
-        for doomed in folder.parent.glob(f"{TEMPORARY}*-{folder.name}"):  # also what a killed replacement left
-            shutil.rmtree(doomed, ignore_errors=True)
+        yield from gathered(session, site.work)
+    with locks.hold(_shard_lock(folder, part), f"shard {part[0]}/{part[1]} of dataset {folder.name}"):
+        yield from embedded_images(session, site.work, image_ids(site.work), part)
+    with _held(folder, SHARD_PATIENCE):
+        if _is_finished(folder, wanted, session):
+            yield from _reused(folder)
+        elif missing := missing_shards(session, site.work, image_ids(site.work)):
+            yield Narrated(
+                f"shard {part[0]}/{part[1]} is done; {len(missing)} files of features are still missing "
+                f"(the first: {missing[0]}): the process that makes the last one finishes the dataset"
+            )
+        else:
+            yield from _finished(session, site, wanted)
+
+
+def _reused(folder: Path) -> Iterator[Event]:
+    yield Reused("dataset", folder.name)
+
+
+@contextmanager
+def _held(folder: Path, patience: float) -> Iterator[None]:
+    with locks.hold(folder.with_name(f".{folder.name}.lock"), f"dataset {folder.name}", patience):
+        yield
+
+
+def _shard_lock(folder: Path, part: Shard) -> Path:
+    return folder.with_name(f".{folder.name}.shard-{part[0]}-of-{part[1]}.lock")
+
+
+def _refuse_shards(folder: Path) -> None:
+    """``BusyError`` while a process embeds a share of this dataset."""
+    for lock in folder.parent.glob(f".{folder.name}.shard-*-of-*.lock"):
+        if locks.is_held(lock):
+            holder = locks.read_owner(lock) or "another process"
+            raise BusyError(f"a shard of dataset {folder.name} is being made by {holder}; wait for it, or stop it")
 
 
 def recipe(config: Config) -> dict[str, Any]:
-    """Everything that a dataset's content depends on: what is configured, and this version's world and tiny CLIP."""
+    """Everything that a dataset's content depends on: what is configured, the files it is read from, and this
+    version's world, readers and tiny CLIP."""
+    drawn = config.dataset.source == "scenes"
     return {
-        "dataset": config.dataset.model_dump(mode="json"),
+        "dataset": config.dataset.recipe(),
         "clip": config.clip.model_dump(mode="json"),
-        "world": WORLD_VERSION,
+        "world": WORLD_VERSION if drawn else None,
         "weights": package_hash(TINY_FOLDER) if config.clip.model == TINY else None,
+        **(
+            {}
+            if drawn
+            else {"readers": READERS_VERSION, "inputs": [_digest(path) for path in inputs_of(config.dataset)]}
+        ),
     }
 
 
-def _is_finished(folder: Path, wanted: dict[str, Any], force: bool) -> bool:
-    if force or not (folder / "dataset.json").is_file():
+def _digest(path: Path) -> dict[str, Any]:
+    """Name, size and SHA-256 of a file. ``MissingError`` when it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+            return {"file": path.name, "bytes": file.tell(), "sha256": digest.hexdigest()}
+    except OSError as error:
+        raise MissingError(f"{path} cannot be read: {error.strerror}; check the path and its permissions") from None
+
+
+def _begun(session: Session, folder: Path, wanted: dict[str, Any]) -> Site | None:
+    """Where to build, with the recipe laid down; None when the dataset is finished.
+
+    What this build can use of an unfinished one is kept. ``BusyError`` (without ``force``) for another dataset, and for
+    a folder that no build made: its files may be somebody's only ones.
+    """
+    beside = folder.with_name(f".{folder.name}.new")
+    if not folder.exists() and (beside / MANIFEST).is_file():  # killed while it was put in its place
+        Site(folder, beside).settle()
+    if _is_finished(folder, wanted, session):
+        return None
+    if not session.config.dataset.tasks_only:
+        _ = session.encoder  # a model that cannot be had should be known before an hour of work, not after
+    taken = folder.exists() and any(folder.iterdir())
+    begun = (folder / RECIPE).is_file()
+    if taken and not begun and not session.force:
+        raise BusyError(f"{folder} is no dataset of metavqa; choose another --name, or replace it with --force")
+    replaces = taken and (not begun or (session.force and (folder / MANIFEST).is_file()))
+    site = Site(folder, beside if replaces else folder)
+    with explained(folder):
+        if not _same(_read_recipe(site.work / RECIPE), wanted, tasks_only=True):
+            shutil.rmtree(site.work, ignore_errors=True)
+        write_json(site.work / RECIPE, wanted)
+    return site
+
+
+def _is_finished(folder: Path, wanted: dict[str, Any], session: Session) -> bool:
+    """Whether the dataset is there. ``BusyError`` when another one has its name (without ``force``)."""
+    if session.force or not (folder / MANIFEST).is_file():
         return False
-    if DatasetFolder(folder).manifest["recipe"] == wanted:
-        return True
+    manifest, tasks_only = DatasetFolder(folder).manifest, session.config.dataset.tasks_only
+    if _same(manifest["recipe"], wanted, tasks_only or manifest["encoder"] is None):
+        return tasks_only or manifest["encoder"] is not None
     raise BusyError(
-        f"a dataset {folder.name!r} with another configuration, or made by another version of metavqa, exists in "
-        f"{folder.parent}; choose another --name, or {rebuild(folder.name)}"
+        f"a dataset {folder.name!r} with another configuration, from other files, or made by another version of "
+        f"metavqa, exists in {folder.parent}; choose another --name, or {rebuild(folder.name)}"
     )
 
 
-def _clear_other(folder: Path, wanted: dict[str, Any], force: bool) -> Path | None:
-    """Keep what this build can use, remove what an unfinished build with another recipe left, and put anything else
-    aside until this build is finished; returns where.
-
-    ``BusyError`` for a folder that no build made (without ``force``): its files may be somebody's only ones.
-    """
-    aside = None
-    begun = _read_recipe(folder / RECIPE)
-    if folder.exists() and (begun != wanted or (folder / "dataset.json").exists()):
-        if begun is None and not force and any(folder.iterdir()):
-            raise BusyError(f"{folder} is no dataset of metavqa; choose another --name, or replace it with --force")
-        with explained(folder):
-            aside = folder.with_name(f"{temporary_name()}-{folder.name}")
-            folder.rename(aside)
-    return aside
+def _same(found: Any, wanted: dict[str, Any], tasks_only: bool = False) -> bool:
+    ignored = {"clip", "weights"} if tasks_only else set()
+    return isinstance(found, dict) and all(found.get(key) == wanted.get(key) for key in {*found, *wanted} - ignored)
 
 
 def _read_recipe(marker: Path) -> Any:
@@ -169,63 +206,63 @@ def _read_recipe(marker: Path) -> Any:
         return None
 
 
-def _build(session: Session, folder: Path, wanted: dict[str, Any]) -> Iterator[Event]:
-    config = session.config.dataset
-    workers = session.config.runtime.workers or os.cpu_count() or 1
-    found, done = [], 0
-    for drawn, facts in draw_images(folder / "images", config, workers):
-        found += facts
-        done += drawn
-        yield ProgressMade("drawing images", done, config.images, "images")
-    tasks = build_tasks(found, config)
-    del found
-    if not all(tasks.of(split) for split in ("train", "validation", "test")):
-        raise JobError(f"{config.images} images are too few for these questions; raise dataset.images")
-    dump_tasks(folder / "tasks.jsonl", tasks)
-    yield Narrated(f"{len(tasks.tasks)} tasks from {config.images} images")
-    yield from _embed(session, folder, tasks)
-    summary = tasks.summary()
+def _build(session: Session, site: Site, wanted: dict[str, Any]) -> Iterator[Event]:
+    yield from gathered(session, site.work)
+    if not session.config.dataset.tasks_only:
+        yield from embedded_images(session, site.work, image_ids(site.work))
+    yield from _finished(session, site, wanted)
+
+
+def _finished(session: Session, site: Site, wanted: dict[str, Any]) -> Iterator[Event]:
+    """Leave out what cannot be used, embed the texts, and write the manifest: from here on it is a dataset."""
+    work, tasks_only = site.work, session.config.dataset.tasks_only
+    tasks = DatasetFolder(work).tasks
+    broken = () if tasks_only else broken_images(work, image_ids(work))
+    if broken:
+        yield from listed(broken, len(broken))
+        if not session.config.dataset.skip_broken:
+            raise MissingError(f"{len(broken):,} images cannot be used (the first: {broken[0][0]}, {broken[0][1]}); "
+                               "replace them, or leave their pairs out with --skip-broken")  # fmt: skip
+    if not tasks_only:
+        found = {*image_ids(work)} - {image for image, _ in broken}
+        lost = {*tasks.image_ids()} - found
+        tasks, dropped = without(tasks, lost)
+        if lost:
+            dump_tasks(work / TASKS, tasks)
+            yield Narrated(
+                f"left out {len(lost):,} images, and {len(dropped):,} questions of which too little was left"
+            )
+        _check_splits(session, tasks.summary())
+        yield from embedded_texts(session, work, tasks)
+    summary, identity = tasks.summary(), None if tasks_only else session.encoder.identity
     manifest = {
         "schema_version": SCHEMA_VERSION,
-        "name": folder.name,
+        "name": site.folder.name,
         "recipe": wanted,
-        "encoder": session.encoder.identity,
-        "fingerprint": _fingerprint(folder, wanted, session.encoder.identity),
+        "encoder": identity,
+        "fingerprint": _fingerprint(work, wanted, identity),
         "summary": summary,
+        "files": describe_files(work),
     }
-    write_json(folder / "dataset.json", manifest)
-    yield DatasetBuilt(folder.name, str(folder), summary)
+    write_json(work / MANIFEST, manifest)
+    site.settle()
+    yield DatasetBuilt(site.folder.name, str(site.folder), summary)
 
 
-def _embed(session: Session, folder: Path, tasks: TaskSet) -> Iterator[Event]:
-    """Write the features of every image and text of ``tasks``. Those that an interrupted build finished are kept."""
-    encoder, dataset = session.encoder, DatasetFolder(folder)
-    images, texts = tasks.image_ids(), tasks.texts()
-    files = encoder.encode_files([dataset.image_path(image) for image in images], IMAGE_BATCH)
-    yield from _embed_all(folder / "features" / "images.safetensors", "images", images, files, encoder)
-    batches = (encoder.encode_text(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH))
-    yield from _embed_all(folder / "features" / "texts.safetensors", "texts", texts, batches, encoder)
+def _check_splits(session: Session, summary: dict[str, Any]) -> None:
+    empty = [split for split in ("train", "validation", "test") if not summary[split]]
+    if empty:
+        raise JobError(
+            f"{summary['tasks']} tasks leave none for {' and '.join(empty)}; give more data, or change "
+            "dataset.train_fraction and dataset.validation_fraction"
+        )
 
 
-def _embed_all(
-    path: Path, unit: str, names: list[str], batches: Iterator[torch.Tensor], encoder: ClipEncoder
-) -> Iterator[Event]:
-    if path.is_file():
-        store = FeatureStore.open(path)
-        if store.header.get("encoder") == encoder.identity and store.ids == names:
-            return
-    rows: list[np.ndarray] = []
-    done = 0
-    for batch in batches:
-        rows.append(batch.cpu().numpy())
-        done += len(batch)
-        yield ProgressMade(f"embedding {unit}", done, len(names), unit)
-    write_features(path, names, np.concatenate(rows), {"encoder": encoder.identity})
-
-
-def _fingerprint(folder: Path, wanted: dict[str, Any], encoder: dict[str, Any]) -> str:
-    """Equal for datasets with the same tasks, images and encoder, whatever their names."""
-    world = {key: value for key, value in wanted["dataset"].items() if key != "name"}
-    digest = hashlib.sha256((folder / "tasks.jsonl").read_bytes())
+def _fingerprint(work: Path, wanted: dict[str, Any], encoder: dict[str, Any] | None) -> str:
+    """Equal for datasets with the same tasks, images and encoder, whatever their names and places."""
+    world = {key: value for key, value in wanted["dataset"].items() if key not in PLACES}
+    digest = hashlib.sha256((work / TASKS).read_bytes())
     digest.update(json.dumps([world, encoder], sort_keys=True).encode())
+    if wanted["dataset"]["source"] == "folder" and encoder is not None:  # names of files do not tell what is in them
+        digest.update("".join(shard.header["sha256"] for shard in DatasetFolder(work).image_features.shards).encode())
     return digest.hexdigest()[:16]

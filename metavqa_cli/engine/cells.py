@@ -1,6 +1,7 @@
 """The cells of the results table: one method with one seed, measured on every test task. Each is a run of its own.
 
-A cell keeps which examples were judged rightly, so that tables are made later from files, without torch.
+A cell keeps which examples were judged rightly (share of samples, [task, example]) and what was answered ([sample,
+pair], under the same name with ".answers"), so that tables are made later from files, without torch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,14 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metavqa_cli.base_network.adapter import answer_logits
-from metavqa_cli.engine.build import DatasetFolder, open_dataset
+from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.ensure import Ensured, finished_run
-from metavqa_cli.engine.evaluate import sampler_text, with_shuffled_questions
+from metavqa_cli.engine.evaluate import (
+    answered,
+    answers_of,
+    flat_answers,
+    judged_of,
+    right,
+    sampler_text,
+    with_shuffled_questions,
+)
+from metavqa_cli.engine.judged import Judged
 from metavqa_cli.engine.lineage import check_dataset, check_finished, perform, started
+from metavqa_cli.engine.predictions import ANSWERS
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.sources import Parents, Source, method_of, parents_of, source_of
-from metavqa_cli.engine.table import Judged, Score, Setting
+from metavqa_cli.engine.table import Score, Setting
 from metavqa_cli.methods.registry import Control, Method
 from metavqa_cli.schema.errors import JobError, UsageError
 from metavqa_cli.schema.events import Event
@@ -87,20 +97,11 @@ class Bench:
 
     def judged(self) -> Judged:
         """What all cells of the dataset have in common."""
-        tasks = self.dataset.tasks
-        test = tasks.of("test")
-        seen = {
-            image for task in (*tasks.of("train"), *tasks.of("validation")) for image, _ in (*task.support, *task.query)
-        }
-        shape = (len(test), max(len(task.query) for task in test))
-        mask, shared = np.zeros(shape, bool), np.zeros(shape, bool)
-        for row, task in enumerate(test):
-            mask[row, : len(task.query)] = True
-            shared[row, : len(task.query)] = [image in seen for image, _ in task.query]
-        return Judged(
-            tuple(task.question for task in test), tuple(task.family or "" for task in test),
-            tuple(task.novelty or "" for task in test), mask, shared,
-        )  # fmt: skip
+        return self._judged
+
+    @cached_property
+    def _judged(self) -> Judged:
+        return judged_of(self.dataset)
 
 
 def replaced_questions(control: Control, questions: list[str], known: list[str], seed: int) -> list[str]:
@@ -132,18 +133,20 @@ def _measure(
     yield started(run, 0)
     source = source_of(session, spec.method, parents, spec.gamma, bench.validation)
     asked = bench.asked(spec.control, spec.seed)
-    correct: dict[str, Tensor] = {}
+    answers: dict[str, Tensor] = {}  # [task, sample, example]
     if method.zero_shot and source.zero_shot is not None:
         samples = session.config.eval.samples if source.sampled else 1
-        drawn = [_correct(source, asked, lambda part, n=n: source.zero_shot(part, n)) for n in range(samples)]
-        correct["zero-shot"] = torch.stack(drawn).mean(0)
+        drawn = [_answers(source, asked, lambda part, n=n: source.zero_shot(part, n)) for n in range(samples)]
+        answers["zero-shot"] = torch.cat(drawn, 1)
     if method.few_shot and spec.control is None and spec.gamma is None:
-        correct["few-shot"] = (
-            _majority(asked) if spec.method == "support-majority" else _correct(source, asked, source.few_shot)
+        answers["few-shot"] = (
+            _majority(asked) if spec.method == "support-majority" else _answers(source, asked, source.few_shot)
         )
     gamma = source.gamma if source.sampled and "ldm" in spec.method else None
     sampler = sampler_text(session.config.sampling) if gamma is not None else None
-    save_tensors(run.model_path, {name: value.cpu() for name, value in correct.items()}, {"kind": "cell"})
+    correct = {name: right(asked, value).float().mean(1) for name, value in answers.items()}
+    kept = {f"{name}.{ANSWERS}": flat_answers(value, bench.judged().mask) for name, value in answers.items()}
+    save_tensors(run.model_path, {**{name: value.cpu() for name, value in correct.items()}, **kept}, {"kind": "cell"})
     mask = asked.query.example_mask
     means = {name: 100 * float((value.sum(1) / mask.sum(1)).mean()) for name, value in correct.items()}
     yield {"method": spec.method, "seed": spec.seed, "gamma": gamma, "sampler": sampler, "means": means,
@@ -152,42 +155,41 @@ def _measure(
 
 
 @torch.no_grad()
-def _correct(source: Source, arena: Arena, weights_of: Any) -> Tensor:
-    """Which query examples [task, example] the weights judge rightly, as 0 or 1."""
-    found = torch.zeros(arena.query.labels.shape, device=arena.e.device)
-    for chunk in arena.pairs.chunks():
-        part = arena.select(chunk)
+def _answers(source: Source, arena: Arena, weights_of: Any) -> Tensor:
+    """What the weights answer to the query examples: [task, 1, example]."""
+
+    def answer(part: Arena) -> Tensor:
         weights = weights_of(part)
         if not weights.isfinite().all():
             gamma = "" if source.gamma is None else f" at gamma {source.gamma:g}"
             raise JobError(f"the weights{gamma} are not finite; lower gamma, or the few-shot learning rates in `eval`")
-        query = part.query.padded
-        right = answer_logits(source.layout, weights, query, source.logit_scale).argmax(-1) == query.labels
-        found[chunk, : right.shape[1]] = (right & query.example_mask).float()
-    return found
+        return answers_of(source.layout, weights, part.query, source.logit_scale)
+
+    return answered(arena, answer)
 
 
 def _majority(arena: Arena) -> Tensor:
-    """Which query examples the most frequent answer of the support set is right for."""
+    """The most frequent answer of the support set, to every query example: [task, 1, example]."""
     answers = int(arena.support.answers.counts.max())
     counts = torch.zeros(len(arena), answers, device=arena.e.device)
     counts.scatter_add_(1, arena.support.labels, arena.support.example_mask.float())
-    return ((arena.query.labels == counts.argmax(1, keepdim=True)) & arena.query.example_mask).float()
+    return (counts.argmax(1, keepdim=True) * arena.query.example_mask)[:, None]
 
 
 def scores_of(run: Run, spec: CellSpec) -> list[Score]:
     """What the finished cell measured."""
     method, result = method_of(spec.method), run.result() or {}
     tensors, _ = load_tensors(run.model_path, remedy=f"measure it again: `metavqa runs rm {run.id}`")
+    answers = {name: value.numpy() for name, value in tensors.items() if name.endswith(ANSWERS)}
     fixed = run.config().get("ldm", {}).get("gamma") if spec.gamma is None else spec.gamma
     validated = method.gammas is not None and fixed is None
     return [
         Score(
             spec.method, method.label, "control" if spec.control else cast(Setting, name),
             spec.descriptors if method.conditional else 1.0, result["gamma"], validated, spec.seed,
-            result["sampler"], correct.numpy(), spec.control, result.get("trust"),
+            result["sampler"], correct.numpy(), spec.control, result.get("trust"), answers.get(f"{name}.{ANSWERS}"),
         )
-        for name, correct in tensors.items()
+        for name, correct in tensors.items() if name not in answers
     ]  # fmt: skip
 
 

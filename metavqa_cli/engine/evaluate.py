@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from metavqa_cli.base_network.adapter import answer_logits
 from metavqa_cli.base_network.layout import WeightLayout
-from metavqa_cli.engine.build import open_dataset
+from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.diffusion import HyperLdm, question_seeds
 from metavqa_cli.engine.generators import Decoder
+from metavqa_cli.engine.judged import Judged, judged_tasks, rounded, secondary
 from metavqa_cli.engine.lineage import (
     Model,
     check_dataset,
@@ -24,6 +27,7 @@ from metavqa_cli.engine.lineage import (
     started,
 )
 from metavqa_cli.engine.measure import accuracies
+from metavqa_cli.engine.predictions import ANSWERS
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.statistics import estimate
 from metavqa_cli.methods.few_shot import adapt_latents, adapt_weights
@@ -33,22 +37,28 @@ from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.schema.events import Event, ProgressMade
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import save_tensors
-from metavqa_cli.tasks.arena import Arena, task_seed
+from metavqa_cli.tasks.arena import Arena, Examples, task_seed
 
 NOVELTIES = ("wording", "combination", "family")
 GENERATORS = {"weights": "HVAE", "task": "task-loss generator"}
 BASELINES = {"multitask": "Multitask", "mnet-maml": "MNet-MAML", "mnet-fomaml": "MNet-FOMAML"}
 KINDS = ("baseline", "hvae", "ldm")
+WORLDS = {"scenes": "built-in Scenes world", "vqa2": "VQA v2", "hyperclip": "Meta-VQA as released",
+          "folder": "own images"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Per-task accuracies (0 to 1) of one method on one split. ``run`` is what was measured; None for plain CLIP."""
+    """Per-task accuracies (0 to 1) of one method on one split. ``run`` is what was measured; None for plain CLIP.
+
+    ``answers`` [task, sample, example] are what was answered to the query pairs, if that is what was measured.
+    """
 
     method: str
     label: str
     setting: str  # zero-shot, few-shot, reconstruction or control
     accuracies: Tensor
+    answers: Tensor | None
     run: str | None = None
     gamma: float | None = None
     objective: str | None = None
@@ -98,11 +108,25 @@ def _evaluate(session: Session, models: Sequence[Run], run: Run) -> Iterator[Eve
     for measurement in _measure(session, list(inits.values()), loaded, arenas):
         measured.append(measurement)
         yield ProgressMade("evaluating", len(measured), total, "methods")
-    rows = [as_row(m, arenas[m.split], config) for m in measured]
+    judged = judged_of(dataset)
+    rows = [as_row(m, arenas[m.split], config, judged) for m in measured]
     tensors = {f"{i:02d}": m.accuracies.cpu() for i, m in enumerate(measured)}
+    tensors |= {f"{i:02d}.{ANSWERS}": flat_answers(m.answers, judged.mask) for i, m in enumerate(measured)
+                if m.answers is not None}  # fmt: skip
     save_tensors(run.model_path, tensors, {"kind": "eval", "rows": rows})
+    source = dataset.manifest["recipe"]["dataset"].get("source", "scenes")
     yield {"rows": rows, "seed": config.seed, "sampler": config.sampling.model_dump(mode="json"),
-           "dataset": config.dataset.name, "world": "built-in Scenes world"}  # fmt: skip
+           "dataset": config.dataset.name, "world": WORLDS.get(source, source)}  # fmt: skip
+
+
+def judged_of(dataset: DatasetFolder) -> Judged:
+    """What all measurements on the dataset's test tasks have in common."""
+    return judged_tasks(dataset.tasks, dataset.annotations)
+
+
+def flat_answers(answers: Tensor, mask: np.ndarray) -> Tensor:
+    """Answers [task, sample, example] as they are stored: [sample, pair], where ``mask`` [task, example] is true."""
+    return answers.cpu().transpose(0, 1)[:, torch.from_numpy(mask)].short()
 
 
 def _load(session: Session, run: Run) -> HyperLdm | Decoder | None:
@@ -129,13 +153,13 @@ def _measure(
 ) -> Iterator[Measurement]:
     test, settings = arenas["test"], session.config.eval
     plain = Judge(inits[0].layout, inits[0].logit_scale)
-    yield Measurement("clip", "zero-shot CLIP", "zero-shot", by_chunk(test, plain.zero_shot))
+    yield Measurement("clip", "zero-shot CLIP", "zero-shot", *on_query(test, plain.zero_shot))
     for init in inits:
         judge, run = Judge(init.layout, init.logit_scale), init.run.id
-        found = by_chunk(test, lambda chunk, judge=judge, W=init.W: judge(W[None], chunk))
-        yield Measurement(init.method, f"Uncond. {BASELINES[init.method]}", "zero-shot", found, run)
-        adapted = by_chunk(test, partial(judge.few_shot, init.W, settings))
-        yield Measurement(init.method, "few-shot, adapting W", "few-shot", adapted, run)
+        found = on_query(test, partial(judge, init.W[None]))
+        yield Measurement(init.method, f"Uncond. {BASELINES[init.method]}", "zero-shot", *found, run)
+        adapted = on_query(test, partial(judge.few_shot, init.W, settings))
+        yield Measurement(init.method, "few-shot, adapting W", "few-shot", *adapted, run)
     for model in models:
         if model is not None:
             decoder = model.decoder if isinstance(model, HyperLdm) else model
@@ -146,14 +170,14 @@ def _measure(
 
 @dataclass(frozen=True)
 class Judge:
-    """Query accuracy [task] of weights for one base network."""
+    """What weights for one base network answer to the query pairs, [task, example]."""
 
     layout: WeightLayout
     logit_scale: float
 
     def __call__(self, weights: Tensor, arena: Arena) -> Tensor:
         """Of ``weights`` [task, P], or of one row [1, P] for all."""
-        return accuracies(self.layout, weights, arena.query, self.logit_scale)
+        return answers_of(self.layout, weights, arena.query, self.logit_scale)
 
     def zero_shot(self, arena: Arena) -> Tensor:
         """Of plain CLIP."""
@@ -172,6 +196,38 @@ def by_chunk(arena: Arena, measure: Callable[..., Tensor], *rows: Tensor) -> Ten
     return found[torch.cat(chunks).argsort()]
 
 
+def on_query(arena: Arena, answer: Callable[[Arena], Tensor]) -> tuple[Tensor, Tensor]:
+    """Accuracy [task] on the query pairs, mean over samples, of what ``answer`` gives, and that (as ``answered``)."""
+    answers = answered(arena, answer)
+    return right(arena, answers).float().mean(1).sum(1) / arena.query.example_mask.sum(1), answers
+
+
+def answered(arena: Arena, answer: Callable[[Arena], Tensor]) -> Tensor:
+    """``answer(tasks)`` [task, sample, example] (or [task, example]: one sample) of all tasks, a part at a time.
+
+    Padded with 0 to the largest task.
+    """
+    mask = arena.query.example_mask[:, None]
+
+    def padded(part: Arena) -> Tensor:
+        found = answer(part)
+        found = found if found.ndim == 3 else found[:, None]
+        return pad(found, (0, mask.shape[2] - found.shape[2]))
+
+    return by_chunk(arena, padded) * mask
+
+
+def right(arena: Arena, answers: Tensor) -> Tensor:
+    """Which of the answers [task, sample, example] are right; padding never is."""
+    return (answers == arena.query.labels[:, None]) & arena.query.example_mask[:, None]
+
+
+@torch.no_grad()
+def answers_of(layout: WeightLayout, weights: Tensor, query: Examples, logit_scale: float) -> Tensor:
+    """The most probable answer [task, example] by ``weights`` [task, P], or by one row [1, P] for all."""
+    return answer_logits(layout, weights.expand(query.n_tasks, -1), query.padded, logit_scale).argmax(-1)
+
+
 def _measure_decoder(decoder: Decoder, settings: Evaluation, arenas: dict[str, Arena]) -> Iterator[Measurement]:
     objective, run = decoder.run.manifest()["variant"], decoder.run.id
     name, method = GENERATORS[objective], _method(objective)
@@ -181,22 +237,22 @@ def _measure_decoder(decoder: Decoder, settings: Evaluation, arenas: dict[str, A
 
     found = by_chunk(arenas["train"], reconstruction, decoder.latents)
     label = f"{name}: reconstruction on training tasks"
-    yield Measurement(method, label, "reconstruction", found, run, objective=objective, split="train")
-    adapted = by_chunk(arenas["test"], partial(few_shot_latents, decoder, settings))
-    yield Measurement(method, f"{name}: few-shot, adapting z", "few-shot", adapted, run, objective=objective)
+    yield Measurement(method, label, "reconstruction", found, None, run, objective=objective, split="train")
+    adapted = on_query(arenas["test"], partial(few_shot_latents, decoder, settings))
+    yield Measurement(method, f"{name}: few-shot, adapting z", "few-shot", *adapted, run, objective=objective)
 
 
 def _measure_ldm(ldm: HyperLdm, settings: Evaluation, seed: int, test: Arena) -> Iterator[Measurement]:
     objective, run = ldm.run.manifest()["variant"], ldm.run.id
     method, label = f"{_method(objective)}-ldm", f"{GENERATORS[objective]} + HyperLDM"
     for gamma in settings.gammas:
-        found = by_chunk(test, partial(sampled_accuracies, ldm, gamma, seed, settings.samples))
-        yield Measurement(method, f"{label}, γ = {gamma:g}", "zero-shot", found, run, gamma, objective)
-    measure = partial(sampled_accuracies, ldm, ldm.gamma, seed, settings.samples)
+        found = on_query(test, partial(sampled_answers, ldm, gamma, seed, settings.samples))
+        yield Measurement(method, f"{label}, γ = {gamma:g}", "zero-shot", *found, run, gamma, objective)
+    measure = partial(sampled_answers, ldm, ldm.gamma, seed, settings.samples)
     yield Measurement(f"{method}-validated", f"{label}, validated γ = {ldm.gamma:g}", "zero-shot",
-                      by_chunk(test, measure), run, ldm.gamma, objective)  # fmt: skip
+                      *on_query(test, measure), run, ldm.gamma, objective)  # fmt: skip
     yield Measurement(f"{method}-shuffled", f"{label}, shuffled questions, γ = {ldm.gamma:g}", "control",
-                      by_chunk(with_shuffled_questions(test, seed), measure), run, ldm.gamma, objective)  # fmt: skip
+                      *on_query(with_shuffled_questions(test, seed), measure), run, ldm.gamma, objective)  # fmt: skip
 
 
 def _method(objective: str) -> str:
@@ -212,20 +268,18 @@ def with_shuffled_questions(arena: Arena, seed: int) -> Arena:
 
 
 def few_shot_latents(decoder: Decoder, settings: Evaluation, arena: Arena) -> Tensor:
-    """Per-task query accuracy after gradient descent in z on the support sets, from the mean training latent."""
+    """Answers [task, example] after gradient descent in z on the support sets, from the mean training latent."""
     start = decoder.latents.mean(0).expand(len(arena), -1)
     steps, lr, scale = settings.few_shot_steps, settings.few_shot_z_lr, decoder.logit_scale
     z = adapt_latents(decoder, start, arena.support.padded, steps, lr, decoder.layout, scale)
-    return accuracies(decoder.layout, decoder.decode(z), arena.query, scale)
+    return answers_of(decoder.layout, decoder.decode(z), arena.query, scale)
 
 
-def sampled_accuracies(ldm: HyperLdm, gamma: float, seed: int, samples: int, arena: Arena) -> Tensor:
-    """Per-task query accuracy of weights sampled for the questions, averaged over ``samples`` latents each."""
-    total = torch.zeros(len(arena), device=arena.e.device)
-    for sample in range(samples):
-        weights = ldm.weights(arena.e, gamma, question_seeds(arena, seed, sample))
-        total += accuracies(ldm.decoder.layout, weights, arena.query, ldm.decoder.logit_scale)
-    return total / samples
+def sampled_answers(ldm: HyperLdm, gamma: float, seed: int, samples: int, arena: Arena) -> Tensor:
+    """Answers [task, sample, example] of weights that are sampled for the questions, ``samples`` times."""
+    layout, scale = ldm.decoder.layout, ldm.decoder.logit_scale
+    drawn = (ldm.weights(arena.e, gamma, question_seeds(arena, seed, sample)) for sample in range(samples))
+    return torch.stack([answers_of(layout, weights, arena.query, scale) for weights in drawn], 1)
 
 
 def sampler_text(sampling: Sampling) -> str:
@@ -235,11 +289,16 @@ def sampler_text(sampling: Sampling) -> str:
     return steps + mean + ("" if sampling.temperature == 1 else f" at temperature {sampling.temperature:g}")
 
 
-def as_row(measured: Measurement, arena: Arena, config: Config) -> dict[str, Any]:
-    """The measurement as stable JSON keys; accuracies in per cent."""
+def as_row(measured: Measurement, arena: Arena, config: Config, judged: Judged) -> dict[str, Any]:
+    """The measurement as stable JSON keys; accuracies in per cent.
+
+    ``mean`` over ``tasks``, with its 95 % interval ``ci_low``, ``ci_high``; means over the tasks that are new in
+    ``wording``, ``combination`` or ``family``; and the numbers of ``judged.secondary``.
+    """
     values = measured.accuracies.cpu().numpy()
     whole = estimate(values, config.eval.bootstrap)
     kinds = np.array([task.novelty or "" for task in arena.tasks])
+    answers = None if measured.answers is None else flat_answers(measured.answers, judged.mask).numpy()
     return {
         "method": measured.method, "label": measured.label, "setting": measured.setting, "run": measured.run,
         "objective": measured.objective, "gamma": measured.gamma,
@@ -248,4 +307,5 @@ def as_row(measured: Measurement, arena: Arena, config: Config) -> dict[str, Any
         "mean": round(whole.mean, 3), "ci_low": round(whole.low, 3), "ci_high": round(whole.high, 3),
         **{kind: round(100 * float(values[kinds == kind].mean()), 3) if (kinds == kind).any() else None
            for kind in NOVELTIES},
+        **rounded(secondary(answers, judged)),
     }  # fmt: skip

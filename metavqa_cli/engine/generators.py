@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metavqa_cli.base_network.layout import WeightLayout
-from metavqa_cli.engine.build import open_dataset
+from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.lineage import Model, find_parent, load_model, model_layout, perform, save_model, trained_with
 from metavqa_cli.engine.loop import M, Trainable, batch_indices, train
 from metavqa_cli.engine.measure import by_task, layout_of, mean_accuracy, mean_loss, training_plan

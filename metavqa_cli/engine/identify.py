@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from metavqa_cli.engine.build import open_dataset
 from metavqa_cli.engine.cells import Bench, CellSpec
 from metavqa_cli.engine.classifier import NAMES, Classifier, check_encoder
 from metavqa_cli.engine.contrast import HyperClip
+from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.ensure import Ensured, finished_run, made_hyperclip
 from metavqa_cli.engine.generators import VARIANTS, Decoder, adapted_latents, generator_name
 from metavqa_cli.engine.lineage import (

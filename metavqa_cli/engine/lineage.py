@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from metavqa_cli.base_network.layout import WeightLayout
-from metavqa_cli.engine.build import DatasetFolder, open_dataset
+from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.session import Session, memory_explained
 from metavqa_cli.methods.registry import BY_KEY
 from metavqa_cli.schema.config import CONDITIONAL, RUN_SECTIONS, Config

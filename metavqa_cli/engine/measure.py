@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metavqa_cli.base_network.adapter import answer_logits, task_accuracy
 from metavqa_cli.base_network.layout import WeightLayout
-from metavqa_cli.engine.build import open_dataset
+from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.loop import Plan
 from metavqa_cli.engine.session import Session
 from metavqa_cli.schema.config import Config

@@ -8,7 +8,8 @@ from typing import Any
 
 from metavqa_cli.engine.ask import Answer, Asker, embed_files
 from metavqa_cli.engine.baselines import train_baseline
-from metavqa_cli.engine.build import build_dataset, open_dataset
+from metavqa_cli.engine.build import build_dataset
+from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.diffusion import train_ldm
 from metavqa_cli.engine.ensure import GENERATED, finished_run, on_generator, with_method
 from metavqa_cli.engine.evaluate import evaluate

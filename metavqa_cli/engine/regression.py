@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metavqa_cli.engine.build import open_dataset
+from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.generators import Decoder
 from metavqa_cli.engine.lineage import (
     Model,

@@ -37,7 +37,8 @@ class Session:
     @cached_property
     def encoder(self) -> ClipEncoder:
         """The CLIP model of the configuration, loaded when first asked for."""
-        return load_encoder(self.config.clip.model, self.device, cache_dir())
+        clip = self.config.clip
+        return load_encoder(clip.model, self.device, cache_dir(), resize=clip.resize, precision=clip.precision)
 
     def unforced(self) -> "Session":
         """The same session for parents, which are reused even when the job itself is repeated or resumed."""

@@ -195,7 +195,7 @@ def _from_regression(session: Session, run: Run) -> Source:
 
 def _from_memory(session: Session, key: str, parents: Parents, validation: Arena) -> Source:
     """Weights that the training tasks have, without a model between question and weights."""
-    from metavqa_cli.engine.build import open_dataset
+    from metavqa_cli.engine.dataset import open_dataset
 
     model = load_model(next(iter(parents.values())), session.device)
     layout, scale = model_layout(model), _scale(model)

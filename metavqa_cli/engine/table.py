@@ -1,13 +1,14 @@
 """The results table: the scores of methods and seeds on one dataset, as rows of numbers and in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 
+from metavqa_cli.engine.judged import Judged, by_task, mean_over_tasks, of_kinds, pooled, rounded
 from metavqa_cli.engine.statistics import closed, difference, estimate, spread
 from metavqa_cli.methods.registry import Control
 
@@ -48,6 +49,8 @@ class Score:
     control: Control | None = None
     trust: float | None = None
     """For an anchored HyperLDM: the part of γ with which its denoiser is guided, chosen on validation tasks."""
+    answers: Int[np.ndarray, "sample pair"] | None = None
+    """What was answered to the examples, task after task; None where a cell of an earlier version did not keep it."""
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -67,20 +70,6 @@ class Score:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """The examples that all scores of one dataset are about; "" where family or novelty of a task are unknown.
-
-    ``mask``: the example is real, not padding (every task has one); ``shared``: training tasks have its image too.
-    """
-
-    questions: tuple[str, ...]
-    families: tuple[str, ...]
-    novelties: tuple[str, ...]
-    mask: Bool[np.ndarray, "task example"]
-    shared: Bool[np.ndarray, "task example"]
-
-
-@dataclass(frozen=True, eq=False)
 class _Group:
     """The scores of one row, in the order of their seeds."""
 
@@ -94,32 +83,41 @@ class _Group:
     @cached_property
     def accuracies(self) -> np.ndarray:
         """[seed, task]"""
-        return self._over(self.judged.mask)
+        return np.stack([by_task(score.correct, self.judged.mask) for score in self.scores])
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """[task, example], mean over seeds."""
+        return np.stack([score.correct for score in self.scores]).mean(0, dtype=np.float64)
 
     @property
     def mean(self) -> float:
         return 100 * float(self.accuracies.mean())
 
-    def pooled(self) -> float:
-        """Over images, of whichever task."""
-        return 100 * float(np.mean([score.correct[self.judged.mask].mean(dtype=np.float64) for score in self.scores]))
-
     def unshared(self) -> float | None:
         """Over the tasks that have such examples, without the images that training tasks have too."""
-        mask = self.judged.mask & ~self.judged.shared
         some_shared = bool((self.judged.mask & self.judged.shared).any())
-        return 100 * float(self._over(mask).mean()) if some_shared and mask.any() else None
+        return mean_over_tasks(self.correct, self.judged.unshared) if some_shared else None
+
+    def soft(self) -> float | None:
+        """Soft accuracy, mean over tasks and seeds."""
+        found = [soft for score in self.scores if (soft := self.judged.soft(score.answers)) is not None]
+        means = [by_task(soft.values, soft.mask).mean() for soft in found]
+        return 100 * float(np.mean(means)) if len(means) == len(self.scores) else None
 
     def by(self, kinds: Sequence[str]) -> dict[str, float]:
         """Mean for each kind of task, sorted; tasks of unknown kind in none."""
         of = np.array(kinds)
         return {kind: 100 * float(self.accuracies[:, of == kind].mean()) for kind in sorted({*kinds} - {""})}
 
-    def _over(self, mask: np.ndarray) -> np.ndarray:
-        """Accuracies [seed, task] over the examples in ``mask``, of the tasks that have any."""
-        counts = mask.sum(1)
-        right = np.stack([np.where(mask, score.correct, 0).sum(1, dtype=np.float64) for score in self.scores])
-        return right[:, counts > 0] / counts[counts > 0]
+    def kinds(self) -> list[Row]:
+        """Tasks, mean and pooled mean of each kind of question, the kind with most tasks first."""
+        found = [(kind, chosen, self.judged.mask & chosen[:, None]) for kind, chosen in of_kinds(self.judged.families)]
+        return [
+            {"kind": kind, "tasks": int(chosen.sum()), "mean": 100 * float(self.accuracies[:, chosen].mean()),
+             "pooled": pooled(self.correct, mask)}
+            for kind, chosen, mask in found if kind
+        ]  # fmt: skip
 
 
 def rows(scores: Sequence[Score], judged: Judged, resamples: int, against: Against = MULTITASK) -> list[Row]:
@@ -130,7 +128,8 @@ def rows(scores: Sequence[Score], judged: Judged, resamples: int, against: Again
     ``against`` (Uncond. Multitask if nothing else is), zero-shot and with as many questions known, over the tasks and
     common seeds; ``drop``…: for a control, by how much it is below the method's own
     score, paired in the same way; means over the tasks that are new in ``wording``, ``combination`` or ``family``, and
-    by question family (``families``); ``pooled`` over images; ``unshared`` without the images that training tasks have.
+    by question family (``families``, and ``kinds`` with numbers of tasks and pooled); ``pooled`` over images;
+    ``unshared`` without the images that training tasks have; ``soft``: VQA's soft accuracy, mean over tasks and seeds.
     ``closed`` is a fraction: of the distance from Uncond. Multitask to the highest few-shot mean. None: not known.
 
     ``ValueError`` for scores of another shape than ``judged``, a task without examples, or the same seed twice.
@@ -177,7 +176,7 @@ def _row(
     gammas, trusts = [score.gamma for score in group.scores], [score.trust for score in group.scores]
     diff, diff_low, diff_high = _difference(group, other, resamples)
     drop, drop_low, drop_high = _difference(own, group if score.setting == "control" else None, resamples)
-    return _rounded({
+    return rounded({
         "method": score.method, "label": score.label, "setting": score.setting, "control": score.control,
         "descriptors": score.descriptors, "gamma": gammas[0] if len({*gammas}) == 1 else None,
         "validated": score.validated, "gammas": None if {*gammas} == {None} else gammas,
@@ -187,8 +186,9 @@ def _row(
         "diff": diff, "diff_low": diff_low, "diff_high": diff_high, "against": None if diff is None else _of(other),
         "closed": None if reference is None or ceiling is None else closed(group.mean, reference.mean, ceiling),
         "drop": drop, "drop_low": drop_low, "drop_high": drop_high,
-        **{kind: of.get(kind) for kind in NOVELTIES}, "pooled": group.pooled(), "unshared": group.unshared(),
-        "families": group.by(group.judged.families),
+        **{kind: of.get(kind) for kind in NOVELTIES},
+        "pooled": pooled(group.correct, group.judged.mask), "unshared": group.unshared(), "soft": group.soft(),
+        "families": group.by(group.judged.families), "kinds": group.kinds(),
     })  # fmt: skip
 
 
@@ -211,13 +211,6 @@ def _difference(
     a, b = ([score.seed in common for score in each.scores] for each in (group, other))
     found = difference(group.accuracies[a], other.accuracies[b], resamples)
     return found.mean, found.low, found.high
-
-
-def _rounded(value: Any) -> Any:
-    """``value`` with its numbers at 3 decimals; there is no −0."""
-    if isinstance(value, Mapping):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    return round(value, 3) + 0.0 if isinstance(value, float) else value
 
 
 def name(row: Row, chosen: bool = True) -> str:
@@ -302,10 +295,21 @@ def breakdown(rows: Sequence[Row]) -> list[Row]:
     families = list(dict.fromkeys(family for row in rows for family in row["families"]))
     return [
         {"method": name(row), "setting": row["setting"], "descriptors": _columns(row["descriptors"])[0],
-         **{key: row[key] for key in ("mean", *NOVELTIES, "pooled", "unshared")},
+         **{key: row[key] for key in ("mean", *NOVELTIES, "pooled", "unshared", "soft")},
          **{f"family {family}": row["families"].get(family) for family in families}}
         for row in rows
     ]  # fmt: skip
+
+
+def by_kind(rows: Sequence[Row]) -> list[Row]:
+    """The accuracy of each row on each kind of question, the kind with most tasks first, for people."""
+    found = [
+        {"kind": kind["kind"], "tasks": kind["tasks"], "method": name(row), "setting": row["setting"],
+         "descriptors": _columns(row["descriptors"])[0], "mean": kind["mean"], "pooled": kind["pooled"]}
+        for row in rows
+        for kind in row["kinds"]
+    ]  # fmt: skip
+    return sorted(found, key=lambda line: (-line["tasks"], line["kind"]))
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from metavqa_cli.engine.build import open_dataset
+from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.lineage import find_parent, load_model, perform, save_model, started
 from metavqa_cli.engine.measure import batch_accuracies, layout_of
 from metavqa_cli.engine.session import Session

@@ -34,7 +34,7 @@ class Runtime(Section):
 SourceName = Literal["scenes", "vqa2", "hyperclip", "folder"]
 COMMON_FIELDS = ("name", "source", "validation_fraction")
 CUT_FIELDS = ("seed", "protocol", "min_pairs", "min_answers", "support_fraction", "train_fraction")
-FOUND_FIELDS = ("path", "image_roots", "tasks_only", "skip_broken", "match", "exclude")
+FOUND_FIELDS = ("path", "image_roots", "match", "exclude")
 SOURCE_FIELDS: dict[SourceName, tuple[str, ...]] = {
     "scenes": (*CUT_FIELDS, "images", "image_size", "pairs_per_task", "questions"),
     "vqa2": (*CUT_FIELDS, *FOUND_FIELDS, "question_files", "annotation_files", "answer_types"),

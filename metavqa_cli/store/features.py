@@ -6,9 +6,11 @@ Its tensors are ``features`` (float32 ``[image, embed]``) and ``ids`` (uint8: th
 import hashlib
 import json
 import shlex
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from metavqa_cli.store.tensors import Layout, header_of, read_layout
 if TYPE_CHECKING:
     import numpy as np
 
-CHECKSUM = "sha256"
+CHECKSUM, QUICK = "sha256", "crc32"
 
 
 def rebuild(dataset: str) -> str:
@@ -40,17 +42,41 @@ def write_features(path: Path, ids: list[str], features: "np.ndarray", header: d
         raise ValueError(f"{len(ids)} ids need float32 features [{len(ids)}, embed], found {found}")
     if not np.isfinite(features).all():
         raise JobError(f"the features for {path} hold NaN or infinite values; check the encoder with `metavqa env`")
-    lines = "".join(json.dumps(name) + "\n" for name in ids).encode()
+    lines = dump_ids(ids)
     tensors = {"features": np.ascontiguousarray(features), "ids": np.frombuffer(lines, np.uint8)}
-    header = {**header, CHECKSUM: _checksum(tensors["features"], lines)}
+    header = {**header, CHECKSUM: _checksum(tensors["features"], lines), QUICK: quick_sum(tensors["features"], lines)}
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors, metadata={"metavqa": json.dumps(header, ensure_ascii=False)}))
+
+
+def dump_ids(ids: Sequence[str]) -> bytes:
+    """``ids`` as one JSON string a line."""
+    return "".join(json.dumps(name) + "\n" for name in ids).encode()
+
+
+def parse_ids(lines: bytes) -> list[str]:
+    """What ``dump_ids`` wrote; ``ValueError`` when damaged. One parse of all lines is six times as fast as one each."""
+    found = json.loads(b"[" + lines.rstrip(b"\n").replace(b"\n", b",") + b"]")  # a string never holds a bare line end
+    if not all(isinstance(name, str) for name in found):
+        raise ValueError("an id is not a string")
+    return list(found)
+
+
+def quick_sum(features: "np.ndarray", lines: bytes) -> int:
+    """CRC-32 of ids and features: finds damage at 2 GB/s where SHA-256 takes 0.4 GB/s."""
+    return zlib.crc32(features.data if features.size else b"", zlib.crc32(lines))
 
 
 def _checksum(features: "np.ndarray", lines: bytes) -> str:
     digest = hashlib.sha256(lines)
     digest.update(features.data)
     return digest.hexdigest()
+
+
+def _fill(file: FileIO, view: memoryview) -> None:
+    """Read until ``view`` is full or the file ends; one call reads at most 2 GB."""
+    while len(view) and (count := file.readinto(view)):
+        view = view[count:]
 
 
 @dataclass(frozen=True)
@@ -82,8 +108,7 @@ class FeatureStore:
     def ids(self) -> list[str]:
         """The image of each row. ``JobError`` when they are damaged."""
         try:
-            lines = self._map("ids", "uint8").tobytes().decode("utf-8").splitlines()
-            return [json.loads(line) for line in lines]
+            return parse_ids(self._map("ids", "uint8").tobytes())
         except ValueError as error:
             raise JobError(f"{self.path} is damaged ({error}); {self.remedy}") from None
 
@@ -96,12 +121,22 @@ class FeatureStore:
         """All rows in memory, float32 ``[image, embed]``. ``JobError`` when the file is not what was written."""
         import numpy as np
 
-        features = np.array(self.features)
+        features = np.empty(self.layout.tensors["features"]["shape"], np.float32)
+        self.read_into(features)
+        return features
+
+    def read_into(self, features: "np.ndarray") -> None:
+        """Fill ``features`` (float32 ``[image, embed]``, contiguous) with all rows. Errors as ``verified``."""
+        if features.size:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(self.layout.data_start + self.layout.tensors["features"]["data_offsets"][0])
+                _fill(file, features.data.cast("B"))
         if CHECKSUM not in self.header:
             raise JobError(f"{self.path} was written by another version of metavqa; {self.remedy}")
-        if _checksum(features, self._map("ids", "uint8").tobytes()) != self.header.get(CHECKSUM):
+        lines = self._map("ids", "uint8").tobytes()
+        summed, written = quick_sum(features, lines), self.header.get(QUICK)
+        if summed != written and (written is not None or _checksum(features, lines) != self.header[CHECKSUM]):
             raise JobError(f"{self.path} is damaged (its checksum differs); {self.remedy}")
-        return features
 
     def rows(self, indices: "Sequence[int] | np.ndarray") -> "np.ndarray":
         """A copy of the rows at ``indices``, float32 ``[len(indices), embed]``."""

@@ -5,25 +5,41 @@ examples are rows of one matrix of image embeddings, and batches are gathered fr
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from metavqa_cli.schema.errors import JobError
 from metavqa_cli.tasks.batches import TaskBatch
 from metavqa_cli.tasks.taskset import Example, Task
 
-Lookup = Callable[[Sequence[str]], np.ndarray]  # ids or texts -> float32 [n, E]
-
 TASKS_AT_ONCE = 128  # most tasks of a chunk, and
 CELLS_AT_ONCE = 16_384  # most padded examples (50 MB at E = 768): they bound the memory, results do not depend on them
-FREE_CELLS = 8_192  # a batch of fewer padded examples is not divided: another call would cost more than the padding
+FREE_CELLS = 4_096  # a batch of fewer padded examples is not divided: another call would cost more than the padding
 BUCKET_CELLS = 256  # what another bucket must save at least
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Unit-norm embeddings, and the row of each image or text. ``absent`` and ``remedy`` frame an error's sentence."""
+
+    rows: Mapping[str, int]
+    matrix: Float[Tensor, "row embed"]
+    absent: str = "there are no features of"
+    remedy: str = "build the dataset again with --force"
+
+    def index(self, names: Iterable[str]) -> Int64[Tensor, " name"]:
+        """The rows of ``names``, on the matrix's device. ``JobError`` for a name without a row."""
+        try:
+            rows = [self.rows[name] for name in names]
+        except KeyError as missing:
+            raise JobError(f"{self.absent} {missing}; {self.remedy}") from None
+        return torch.tensor(rows, dtype=torch.int64, device=self.matrix.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,35 +174,23 @@ def task_seed(seed: int, question: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{question}".encode()).digest()[:6], "big")
 
 
-def make_arena(tasks: Sequence[Task], images: Lookup, texts: Lookup, device: torch.device) -> Arena:
-    """``tasks`` as tensors on ``device``. ``images`` and ``texts`` look up unit-norm embeddings, each name once."""
+def make_arena(tasks: Sequence[Task], images: Embeddings, texts: Embeddings) -> Arena:
+    """``tasks`` as tensors that refer to the matrices of ``images`` and ``texts``, on their device."""
+    device = images.matrix.device
     examples: list[list[Example]] = [[*task.support, *task.query] for task in tasks]
     n_support = torch.tensor([len(task.support) for task in tasks], dtype=torch.int64, device=device)
-    pairs = _ragged([[image for image, _ in those] for those in examples], images, device)
     labels = torch.tensor([label for those in examples for _, label in those], dtype=torch.int64, device=device)
-    answers = _ragged([task.statements for task in tasks], texts, device)
+    pairs = _ragged([[image for image, _ in those] for those in examples], images)
+    answers = _ragged([task.statements for task in tasks], texts)
     support = replace(pairs, counts=n_support)
     query = replace(pairs, starts=pairs.starts + n_support, counts=pairs.counts - n_support)
-    return Arena(
-        tuple(tasks), _tensor(texts([task.question for task in tasks]), device),
-        *(Examples(part, labels, answers) for part in (pairs, support, query)),
-    )  # fmt: skip
+    e = texts.matrix[texts.index(task.question for task in tasks)]
+    return Arena(tuple(tasks), e, *(Examples(part, labels, answers) for part in (pairs, support, query)))
 
 
-def _ragged(names: Sequence[Sequence[str]], lookup: Lookup, device: torch.device) -> Ragged:
-    """The embeddings of each task's names; each name is looked up once, in order of appearance."""
-    row: dict[str, int] = {}
-    index = [row.setdefault(name, len(row)) for those in names for name in those]
+def _ragged(names: Sequence[Sequence[str]], found: Embeddings) -> Ragged:
+    index = found.index(name for those in names for name in those)
     counts = [len(those) for those in names]
-    places = (index, _starts(counts), counts)
-    return Ragged(
-        _tensor(lookup(list(row)), device), *(torch.tensor(p, dtype=torch.int64, device=device) for p in places)
-    )
-
-
-def _starts(counts: Iterable[int]) -> list[int]:
-    return [0, *accumulate(counts)][:-1]
-
-
-def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(array).to(device)
+    starts = [0, *accumulate(counts)][:-1]
+    sizes = (torch.tensor(part, dtype=torch.int64, device=index.device) for part in (starts, counts))
+    return Ragged(found.matrix, index, *sizes)

@@ -49,12 +49,17 @@ def group_instances(instances: Iterable[tuple[str, str, str]]) -> Groups:
     return {question: list(pairs.items()) for question, pairs in first.items()}
 
 
+def frequent_pairs(pairs: list[Pair]) -> list[Pair]:
+    """The pairs whose answer more than one of them has."""
+    counts = Counter(answer for _, answer in pairs)
+    return [pair for pair in pairs if counts[pair[1]] > 1]
+
+
 def filter_groups(groups: Groups, protocol: Protocol) -> Groups:
     """Drop answers with a single image, then questions that are too small or offer a choice ("… or …")."""
     kept = {}
     for question, pairs in groups.items():
-        counts = Counter(answer for _, answer in pairs)
-        rest = [pair for pair in pairs if counts[pair[1]] > 1]
+        rest = frequent_pairs(pairs)
         answers = {answer for _, answer in rest}
         if len(rest) >= protocol.min_pairs and len(answers) >= protocol.min_answers and "or" not in question.split():
             kept[question] = rest

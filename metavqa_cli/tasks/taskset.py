@@ -67,6 +67,8 @@ class TaskSet:
         return {
             "tasks": len(tasks),
             **{split: len(self.of(split)) for split in ("train", "validation", "test")},
+            "meta_train": len(tasks) - len(test),  # with the validation tasks: the release's two parts
+            "meta_test": len(test),
             "pairs": pairs,
             "images": len(self.image_ids()),
             "images_shared_by_train_and_test": len(sides[0] & sides[1]),

@@ -16,10 +16,12 @@ from metavqa_cli.cli import console
 from metavqa_cli.engine import cells
 from metavqa_cli.methods.registry import BY_KEY, QUESTION_CONTROLS
 from metavqa_cli.store import runs
+from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.cli.pipeline import data, furnished
 from tests.cli.terminal import Terminal, assert_refused
+from tests.engine.test_evaluate import annotate
 from tests.miniature import OPTIONS
 
 DOCUMENTED = {
@@ -204,6 +206,36 @@ def test_markdown_is_a_table_for_each_setting(metavqa: Terminal) -> None:
     assert "accuracy in per cent, mean over" in done.err and "paired difference to Uncond. Multitask" in done.err
 
 
+def test_by_kind_the_table_has_a_row_for_each_kind_and_method(metavqa: Terminal) -> None:
+    whole = data(metavqa(*TABLE, "--json"))
+    rows = data(metavqa(*TABLE, "--by", "kind", "--json"))
+    assert len(rows) == sum(len(row["families"]) for row in whole)
+    for row in rows:
+        own = next(each for each in whole if (each["label"], each["setting"]) == (row["method"], row["setting"]))
+        assert row["mean"] == own["families"][row["kind"]]
+    assert [row["tasks"] for row in rows] == sorted((row["tasks"] for row in rows), reverse=True)
+    assert metavqa(*TABLE, "--by", "kind", "--format", "markdown").out.startswith("| kind | tasks | method | setting |")
+    alone(metavqa(*TABLE, "--by", "kind", "--by-family"), 2, "--by kind and --by-family are different tables")
+
+
+def test_with_annotations_the_table_has_soft_accuracies(metavqa: Terminal, full: Workspace) -> None:
+    assert {row["soft"] for row in data(metavqa(*TABLE, "--json"))} == {None}
+    annotate(full)
+    assert all(0 < row["soft"] < 100 for row in data(metavqa(*TABLE, "--json")))
+    lines = list(csv.DictReader(io.StringIO(metavqa(*TABLE, "--format", "csv").out)))
+    assert all(0 < float(line["soft"]) < 100 for line in lines)
+
+
+def test_cells_of_an_earlier_version_have_no_soft_accuracy(metavqa: Terminal, full: Workspace) -> None:
+    annotate(full)
+    before = data(metavqa(*TABLE, "--json"))
+    for name in made(full, "cell"):
+        path = runs.get(full, name).model_path
+        tensors, header = load_tensors(path)
+        save_tensors(path, {key: value for key, value in tensors.items() if "answers" not in key}, header)
+    assert data(metavqa(*TABLE, "--json")) == [{**row, "soft": None} for row in before]
+
+
 def test_out_writes_the_table_and_its_figures(metavqa: Terminal, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "report"
@@ -318,7 +350,7 @@ def test_an_interrupted_table_goes_on_where_it_stopped(
     metavqa: Terminal, full: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C while the second cell is measured: the first is kept, the second is done again."""
-    real, calls = cells._correct, list[int]()
+    real, calls = cells._answers, list[int]()
 
     def correct(*args: Any) -> Any:
         calls.append(1)
@@ -327,7 +359,7 @@ def test_an_interrupted_table_goes_on_where_it_stopped(
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells, "_correct", correct)
+        patch.setattr(cells, "_answers", correct)
         done = metavqa(*TABLE, "--json")
     assert (done.code, done.out) == (130, "") and done.err.endswith("interrupted\n") and "Traceback" not in done.err
     states = sorted(runs.get(full, name).state() for name in made(full, "cell"))
@@ -348,7 +380,7 @@ def test_a_table_that_failed_names_the_reason_and_keeps_what_is_done(
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:119] . DefaultCPUAllocator: can't allocate memory: 9 bytes")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells, "_correct", broken)
+        patch.setattr(cells, "_answers", broken)
         done = metavqa(*TABLE, "--json")
     assert (done.code, done.out) == (4, "") and "out of memory" in done.err
     assert len(data(metavqa(*TABLE, "--json"))) == 4

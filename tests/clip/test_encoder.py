@@ -205,7 +205,7 @@ def test_a_tokenizer_of_hugging_face_is_asked_for_its_length(encoder: ClipEncode
     [
         ("tinny", r"there is no CLIP model 'tinny'; did you mean tiny\?"),
         ("ViT-B32/openai", r"there is no CLIP model 'ViT-B32'; did you mean ViT-B-32"),
-        ("", "there is no CLIP model ''; use tiny, local-dir:DIR, hf-hub:REPO or MODEL/TAG"),
+        ("", "there is no CLIP model ''; use tiny, local-dir:DIR, hf-hub:REPO, MODEL/TAG or MODEL/FILE"),
         ("zzzzzzzz:3", "there is no CLIP model 'zzzzzzzz:3'; use tiny"),
         ("ViT-B-32", r"'ViT-B-32' names no weights; choose one of ViT-B-32/openai, "),
         ("ViT-B-32/", "names no weights"),

@@ -2,9 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,51 +10,28 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from metavqa_cli.clip.encoder import ClipEncoder
 from metavqa_cli.engine import build as module
-from metavqa_cli.engine.build import build_dataset, open_dataset
+from metavqa_cli.engine.build import build_dataset
+from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.schema.errors import BusyError, JobError, MetaVQAError, MissingError
 from metavqa_cli.schema.events import DatasetBuilt, Event, ProgressMade, Reused
 from metavqa_cli.store import locks
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
+from tests.engine.stub_encoder import PIPELINE, Stub, encode_by_name, make_stub
 from tests.miniature import CPU, session
 
 SMALL = {"images": 240, "questions": 150, "pairs_per_task": 20, "min_pairs": 5}
-
-
-class Stub(ClipEncoder):
-    """An encoder without a model: embeddings are a function of the file's name or of the text."""
-
-    embedded: list[str]
-
-    def encode_files(self, paths: Sequence[Path], batch: int = 256) -> Iterator[Tensor]:
-        for start in range(0, len(paths), batch):
-            yield self._vectors([path.stem for path in paths[start : start + batch]])
-
-    def encode_text(self, texts: Sequence[str], batch: int = 512) -> Tensor:
-        return self._vectors(texts)
-
-    def _vectors(self, names: Sequence[str]) -> Tensor:
-        self.embedded.extend(names)
-        seeds = [int.from_bytes(sha256(name.encode()).digest()[:4], "big") for name in names]
-        rows = [torch.randn(8, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
-
-
-def make_stub() -> Stub:
-    made = Stub("stub", None, None, None, {"model": "stub", "embed": 8}, CPU)
-    object.__setattr__(made, "embedded", [])
-    return made
 
 
 @pytest.fixture(autouse=True)
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     """Takes the place of every CLIP model in these tests."""
     made = make_stub()
-    monkeypatch.setattr(miniature.ENCODER, lambda *_: made)
+    monkeypatch.setattr(miniature.ENCODER, lambda *_, **__: made)
+    monkeypatch.setattr(PIPELINE, encode_by_name)
     return made
 
 
@@ -64,7 +39,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with a dataset that was built without interruption."""
     made = Workspace(tmp_path_factory.mktemp("whole"))
-    with patch(miniature.ENCODER, lambda *_: make_stub()):
+    with patch(miniature.ENCODER, lambda *_, **__: make_stub()), patch(PIPELINE, encode_by_name):
         build(made)
     return made
 
@@ -112,10 +87,10 @@ def test_an_arena_holds_the_features_of_its_tasks(built: Workspace, stub: Stub) 
     for examples, batch in ((task.support, arena.support.padded), (task.query, arena.query.padded)):
         n = len(examples)
         assert batch.labels[0, :n].tolist() == [label for _, label in examples]
-        assert torch.equal(batch.x[0, :n], stub._vectors([Path(image).name for image, _ in examples]))
+        assert torch.equal(batch.x[0, :n], stub.vectors([Path(image).name for image, _ in examples]))
         assert batch.example_mask[0].tolist() == [True] * n + [False] * (batch.x.shape[1] - n)
-    assert torch.equal(arena.e[0], stub._vectors([task.question])[0])
-    assert torch.equal(arena.query.padded.answers[0, : len(task.answers)], stub._vectors(task.statements))
+    assert torch.equal(arena.e[0], stub.vectors([task.question])[0])
+    assert torch.equal(arena.query.padded.answers[0, : len(task.answers)], stub.vectors(task.statements))
 
 
 def test_a_second_build_finds_it_finished(built: Workspace) -> None:
@@ -132,7 +107,7 @@ PHASES = ("drawing images", "embedding images", "embedding texts")
 def test_an_interrupted_build_goes_on_to_the_same_bytes(
     how: str, phase: str, empty: Workspace, whole: Workspace, stub: Stub
 ) -> None:
-    events = build_dataset(session(empty, dataset=SMALL))
+    events = build_dataset(session(empty, dataset=SMALL, runtime={"image_batch": 100}))  # several in a shard
     reached = next(event for event in events if isinstance(event, ProgressMade) and event.phase == phase)
     assert reached.phase == phase
     if how == "ctrl-c":
@@ -243,7 +218,7 @@ def test_the_fingerprint_knows_the_images_but_not_the_name(built: Workspace) -> 
 def test_a_model_that_cannot_be_had_is_known_before_anything_is_drawn(
     empty: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(*_: object) -> ClipEncoder:
+    def missing(*_: object, **__: object) -> ClipEncoder:
         raise MissingError("the CLIP model is not here")
 
     monkeypatch.setattr(miniature.ENCODER, missing)
@@ -262,7 +237,8 @@ def test_too_few_images_are_an_error_that_names_them(empty: Workspace) -> None:
     ("name", "damage", "words"),
     [("dataset.json", b"{", "is damaged"), ("dataset.json", b"[]", "of another version"),
      ("dataset.json", json.dumps({"schema_version": 99}).encode(), "of another version"),
-     ("tasks.jsonl", b"{}\n", "line 1 is damaged"), ("features/images.safetensors", b"short", "not a safetensors file"),
+     ("tasks.jsonl", b"{}\n", "line 1 is damaged"),
+     ("features/images-00001-of-00001.safetensors", b"short", "not a safetensors file"),
      ("features/texts.safetensors", None, "does not exist")],
 )  # fmt: skip
 def test_a_damaged_dataset_is_named_with_the_way_out(
@@ -278,7 +254,9 @@ def test_a_damaged_dataset_is_named_with_the_way_out(
 
 def test_features_that_do_not_fit_the_tasks_are_named(built: Workspace, whole: Workspace) -> None:
     folder = built.dataset_dir("mini") / "features"
-    (folder / "texts.safetensors").replace(folder / "images.safetensors")
+    images = folder / "images-00001-of-00001.safetensors"
+    images.unlink()
+    (folder / "texts.safetensors").replace(images.with_name("images.safetensors"))
     shutil.copy(whole.dataset_dir("mini") / "features" / "texts.safetensors", folder)
     with pytest.raises(
         JobError, match=r"images\.safetensors has no features of '.*`metavqa dataset build --force --name mini`"

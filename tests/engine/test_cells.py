@@ -11,7 +11,7 @@ import torch
 from metavqa_cli.engine import cells
 from metavqa_cli.engine.cells import Bench, CellSpec, joined_cells, measured_cell, scores_of, spec_of
 from metavqa_cli.engine.diffusion import newest_ldm
-from metavqa_cli.engine.evaluate import Judge
+from metavqa_cli.engine.evaluate import Judge, on_query, right
 from metavqa_cli.engine.experiments import measured
 from metavqa_cli.engine.lineage import load_model, parent_run, trained_config
 from metavqa_cli.engine.sources import ETA_GRID, WIDTH_GRID, Source, parents_of, source_of
@@ -45,7 +45,15 @@ def measure(key: str, seed: int = 0, **spec: Any) -> Run:
 
 
 def tensors(run: Run) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in load_tensors(run.model_path, remedy="")[0].items()}
+    """Which examples were judged rightly, by setting."""
+    found = load_tensors(run.model_path, remedy="")[0]
+    return {name: value.numpy() for name, value in found.items() if "." not in name}
+
+
+def answers_of(run: Run) -> dict[str, np.ndarray]:
+    """What was answered, by setting."""
+    found = load_tensors(run.model_path, remedy="")[0]
+    return {name.removesuffix(".answers"): value.numpy() for name, value in found.items() if name.endswith(".answers")}
 
 
 @cache
@@ -61,7 +69,7 @@ def source(key: str) -> Source:
 def test_every_method_can_be_measured(key: str) -> None:
     method, run = BY_KEY[key], measure(key)
     assert (run.kind, run.state(), run.manifest()["variant"]) == ("cell", "finished", key)
-    result, correct = run.result() or {}, tensors(run)
+    result, correct, answers = run.result() or {}, tensors(run), answers_of(run)
     adapts = method.few_shot is not None
     assert correct.keys() == {*(["zero-shot"] if method.zero_shot else []), *(["few-shot"] if adapts else [])}
     assert (result["gamma"] is not None) == (method.gammas is not None)
@@ -71,6 +79,7 @@ def test_every_method_can_be_measured(key: str) -> None:
     for name, values in correct.items():
         assert values.shape == mask.shape and set(np.unique(values)) <= {0.0, 1.0}
         assert not values[~mask].any(), "padding is never right"
+        assert np.array_equal(bench().judged().correct(answers[name]), values)
         assert result["means"][name] == pytest.approx(100 * (values.sum(1) / mask.sum(1)).mean(), abs=1e-3)
         assert 0 < result["means"][name] < 100
 
@@ -97,8 +106,8 @@ def test_measured_again_it_is_found() -> None:
 def one_by_one(key: str, arm: str) -> list[list[float]]:
     """Which query images each task's own classifier judges rightly, from the dataset's files, in float64."""
     folder, found = miniature.dataset(), source(key)
-    images = dict(zip(folder.image_features.ids, folder.image_features.features, strict=True))
-    texts = dict(zip(folder.text_features.ids, folder.text_features.features, strict=True))
+    images = dict(zip(folder.image_features.ids, folder.image_features.verified(), strict=True))
+    texts = dict(zip(folder.text_features.ids, folder.text_features.verified(), strict=True))
     arena, right = bench().test, []
     for row, task in enumerate(arena.tasks):
         alone = arena.select(torch.tensor([row]))
@@ -143,15 +152,15 @@ def test_plain_clip_is_the_nearest_statement() -> None:
     judge = Judge(source("clip").layout, source("clip").logit_scale)
     mask = bench().judged().mask
     accuracy = tensors(measure("clip"))["zero-shot"].sum(1) / mask.sum(1)
-    assert accuracy.tolist() == pytest.approx(judge.zero_shot(bench().test).tolist())
+    assert accuracy.tolist() == pytest.approx(on_query(bench().test, judge.zero_shot)[0].tolist())
 
 
 @pytest.mark.parametrize("size", [1, 5])
 def test_nothing_depends_on_how_many_tasks_are_judged_at_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     found = source("task-ldm")
-    whole = cells._correct(found, bench().test, lambda part: found.zero_shot(part, 0))  # type: ignore[misc]
+    whole = cells._answers(found, bench().test, lambda part: found.zero_shot(part, 0))  # type: ignore[misc]
     monkeypatch.setattr("metavqa_cli.tasks.arena.TASKS_AT_ONCE", size)
-    parts = cells._correct(found, bench().test, lambda part: found.zero_shot(part, 0))  # type: ignore[misc]
+    parts = cells._answers(found, bench().test, lambda part: found.zero_shot(part, 0))  # type: ignore[misc]
     assert torch.equal(whole, parts)
 
 
@@ -159,8 +168,10 @@ def test_several_samples_are_averaged() -> None:
     doing = session(shared(), eval={"samples": 2})
     run = returned(measured_cell(doing, CellSpec("zoo-gaussian", 0), bench()))
     found = source("zoo-gaussian")
-    drawn = [cells._correct(found, bench().test, lambda part, n=n: found.zero_shot(part, n)) for n in (0, 1)]  # type: ignore[misc]
-    assert torch.equal(torch.from_numpy(tensors(run)["zero-shot"]), (drawn[0] + drawn[1]) / 2)
+    drawn = [right(bench().test, cells._answers(found, bench().test, lambda part, n=n: found.zero_shot(part, n)))
+             for n in (0, 1)]  # type: ignore[misc]  # fmt: skip
+    assert torch.equal(torch.from_numpy(tensors(run)["zero-shot"]), torch.cat(drawn, 1).float().mean(1))
+    assert answers_of(run)["zero-shot"].shape == (2, bench().judged().mask.sum())
     assert not torch.equal(drawn[0], drawn[1])
 
 
@@ -319,7 +330,7 @@ def test_weights_that_are_not_finite_are_not_scored() -> None:
 
     made = source("task-ldm")
     with pytest.raises(JobError, match=r"weights at gamma [\d.]+ are not finite; lower gamma"):
-        cells._correct(made, bench().test, lambda part: overflown(part, 0))
+        cells._answers(made, bench().test, lambda part: overflown(part, 0))
 
 
 def test_a_gamma_that_is_configured_and_asked_for_is_one_row() -> None:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from metavqa_cli.engine import table
-from metavqa_cli.engine.table import Control, Judged, Score, Setting
+from metavqa_cli.engine.judged import AnswerKey, Judged, Marks
+from metavqa_cli.engine.table import Control, Score, Setting
 from tests.cli.terminal import python
 
 KEYS = {
     "method", "label", "setting", "control", "descriptors", "gamma", "validated", "gammas", "trust", "sampler",
     "seeds", "tasks", "mean", "sd", "ci_low", "ci_high", "diff", "diff_low", "diff_high", "against", "closed", "drop",
-    "drop_low", "drop_high", "wording", "combination", "family", "pooled", "unshared", "families",
+    "drop_low", "drop_high", "wording", "combination", "family", "pooled", "unshared", "soft", "families", "kinds",
 }  # fmt: skip
 RESAMPLES = 200
 
@@ -69,7 +70,9 @@ def test_a_row_over_two_seeds_is_what_one_works_out_by_hand() -> None:
     assert row["unshared"] == round(100 * np.mean([0, 3 / 4, 1 / 4]), 3)  # a: its last image; b; d; none is left of c
     assert row["ci_low"] < row["mean"] < row["ci_high"]
     assert (row["diff"], row["diff_low"], row["diff_high"]) == (0, 0, 0)
-    assert row["closed"] is row["drop"] is row["gamma"] is row["gammas"] is None
+    assert row["kinds"] == [{"kind": "color", "tasks": 2, "mean": 68.75, "pooled": round(100 * 8 / 12, 3)},
+                            {"kind": "count", "tasks": 1, "mean": 75.0, "pooled": 75.0}]  # fmt: skip
+    assert row["closed"] is row["drop"] is row["gamma"] is row["gammas"] is row["soft"] is None
 
 
 def test_padding_is_never_counted() -> None:
@@ -300,9 +303,36 @@ def test_the_breakdown_has_a_column_for_each_kind_of_task() -> None:
     (line,) = table.breakdown(table.rows([scored(ONE, 3), scored(TWO, 1)], JUDGED, RESAMPLES))
     assert line == {
         "method": "Multitask", "setting": "zero-shot", "descriptors": "100 %", "mean": 59.375, "wording": 62.5,
-        "combination": None, "family": 75, "pooled": 62.5, "unshared": 33.333, "family color": 68.75,
+        "combination": None, "family": 75, "pooled": 62.5, "unshared": 33.333, "soft": None, "family color": 68.75,
         "family count": 75,
     }  # fmt: skip
+
+
+def test_by_kind_there_is_a_line_for_each_kind_and_row() -> None:
+    rows = table.rows([scored(ONE), scored(TWO, method="film", setting="few-shot")], JUDGED, RESAMPLES)
+    found = table.by_kind(rows)
+    assert [(line["kind"], line["tasks"], line["method"], line["setting"]) for line in found] == [
+        ("color", 2, "Multitask", "zero-shot"), ("color", 2, "Film", "few-shot"),
+        ("count", 1, "Multitask", "zero-shot"), ("count", 1, "Film", "few-shot"),
+    ]  # fmt: skip
+    assert [line["mean"] for line in found] == [50, 87.5, 100, 50]
+    nameless = replace(JUDGED, families=("",) * 4)
+    assert table.by_kind(table.rows([scored(ONE)], nameless, RESAMPLES)) == []
+
+
+def test_soft_accuracy_is_the_mean_over_the_seeds_if_all_of_them_kept_their_answers() -> None:
+    """Two answers for each pair; the soft accuracies of answer 0 are listed, those of answer 1 are 0."""
+    marks = [1, 0.9, 0.3, 0, 0.6, 0.6, 1, np.nan]
+    values = np.array([[mark, 0 * mark] for mark in marks]).ravel()
+    key = AnswerKey(np.zeros(8, np.int64), Marks(np.arange(0, 16, 2), values))
+    world, zeros = replace(JUDGED, key=key), np.zeros((1, 8), np.int16)
+    only_first = np.array([[0, 1, 1, 1, 1, 1, 1, 1]], np.int16)
+    of_seeds = [100 * np.mean([0.55, 0.6, 1]), 100 * np.mean([0.25, 0, 0])]  # nobody answered about d
+    scores = [scored(ONE, 0, answers=zeros), scored(TWO, 1, answers=only_first)]
+    assert table.rows(scores, world, RESAMPLES)[0]["soft"] == round(float(np.mean(of_seeds)), 3)
+    lacking = [scores[0], scored(TWO, 1)]
+    assert table.rows(lacking, world, RESAMPLES)[0]["soft"] is None
+    assert table.rows(scores, JUDGED, RESAMPLES)[0]["soft"] is None
 
 
 def test_the_table_needs_no_torch(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Padded tensors hold exactly the tasks' embeddings, and random divisions depend on nothing but seed and question."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +10,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metavqa_cli.engine.loop import batch_indices
+from metavqa_cli.schema.errors import JobError
 from metavqa_cli.tasks import arena as module
-from metavqa_cli.tasks.arena import Arena, like_sizes, make_arena, task_seed
+from metavqa_cli.tasks.arena import Arena, Embeddings, like_sizes, make_arena, task_seed
 from metavqa_cli.tasks.batches import TaskBatch
 from metavqa_cli.tasks.taskset import Task
 
 EMBED = 5
+RELEASE = Path(__file__).parents[3] / "shared" / "meta-vqa"
 
 
 def lookup(names: Sequence[str]) -> np.ndarray:
@@ -32,7 +37,20 @@ def task(number: int, support: int, query: int, answers: int) -> Task:
 
 
 TASKS = [task(0, 5, 2, 2), task(1, 14, 6, 4), task(2, 3, 1, 3), task(3, 14, 6, 2)]
-ARENA = make_arena(TASKS, lookup, lookup, torch.device("cpu"))
+
+
+def embedded(names: list[str]) -> Embeddings:
+    """The vectors of ``names``, and of one that nobody asks for."""
+    every = ["unused", *dict.fromkeys(names)]
+    return Embeddings({name: row for row, name in enumerate(every)}, torch.from_numpy(lookup(every)))
+
+
+def arena_of(tasks: list[Task]) -> Arena:
+    images = embedded([image for each in tasks for image, _ in (*each.support, *each.query)])
+    return make_arena(tasks, images, embedded([text for each in tasks for text in (each.question, *each.statements)]))
+
+
+ARENA = arena_of(TASKS)
 
 
 @pytest.mark.parametrize("name", ["support", "query", "pairs"])
@@ -60,7 +78,7 @@ def test_answers_are_statements_and_e_is_the_question() -> None:
 
 def test_select_is_the_arena_of_the_selected_tasks() -> None:
     chosen = ARENA.select(torch.tensor([2, 0]))
-    direct = make_arena([TASKS[2], TASKS[0]], lookup, lookup, torch.device("cpu"))
+    direct = arena_of([TASKS[2], TASKS[0]])
     assert chosen.tasks == direct.tasks
     assert torch.equal(chosen.e, direct.e)
     for name in ("pairs", "support", "query"):
@@ -148,7 +166,33 @@ def test_chunks_hold_every_task_once_and_not_more_cells_than_allowed(
     assert len(chunks) == {1: 4, 15: 3, 40: 2, 10_000: 1}[cells]
 
 
-def test_an_embedding_is_held_once_however_many_tasks_use_it() -> None:
-    same = [task(0, 3, 2, 2), task(0, 3, 2, 2)]
-    arena = make_arena(same, lookup, lookup, torch.device("cpu"))
-    assert len(arena.pairs.x.matrix) == 5 and arena.pairs.padded.x.shape[:2] == (2, 5)
+def test_the_matrix_of_embeddings_is_not_copied() -> None:
+    images, texts = embedded(["s0-0", "s0-1", "q0-0"]), embedded(TEXTS)
+    arena = make_arena([task(0, 2, 1, 2)], images, texts)
+    for part in (arena, arena.select(torch.tensor([0]))):
+        assert part.pairs.x.matrix is part.query.x.matrix is images.matrix
+        assert part.pairs.answers.matrix is texts.matrix
+
+
+TEXTS = ["question 0?", "it is answer 0.0", "it is answer 0.1"]
+
+
+def test_a_name_without_features_is_an_error_that_names_it() -> None:
+    images = Embeddings({"s0-0": 0}, torch.zeros(1, EMBED), "features/x has no features of", "build it again")
+    with pytest.raises(JobError, match="features/x has no features of 's0-1'; build it again"):
+        make_arena([task(0, 2, 1, 2)], images, embedded(TEXTS))
+
+
+@pytest.mark.skipif(not RELEASE.is_dir(), reason=f"the released Meta-VQA files are not in {RELEASE}")
+@pytest.mark.parametrize("batch", [32, 128])
+def test_batches_of_the_real_tasks_are_padded_by_less_than_a_quarter(batch: int) -> None:
+    released = json.loads((RELEASE / "meta_train.json").read_text("utf-8"))
+    sizes = [len(each["train"]) + len(each["test"]) for each in released.values()]
+    assert (len(sizes), max(sizes)) == (870, 1776)
+    padded = whole = 0
+    for step in range(-(-len(sizes) // batch)):
+        chosen = [sizes[row] for row in batch_indices(len(sizes), batch, step, seed=0).tolist()]
+        padded += padded_cells(chosen, like_sizes(chosen))
+        whole += len(chosen) * max(chosen)
+    assert sum(sizes) > 0.75 * padded
+    assert sum(sizes) < 0.35 * whole  # what it would be without groups

@@ -62,6 +62,8 @@ def test_the_summary_by_hand() -> None:
         "test": 2,
         "pairs": 17,
         "images": 13,
+        "meta_train": 1,
+        "meta_test": 2,
         "images_shared_by_train_and_test": 2,  # a and b
         "families": 2,
         "answers_per_task": 2.6667,

@@ -1,11 +1,17 @@
 """What every source but the built-in world gives: tasks, where their images are, and what annotators said."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from metavqa_cli.store.images import ImageFile
 from metavqa_cli.tasks.annotations import Annotations
 from metavqa_cli.tasks.taskset import TaskSet
+
+Progress = Callable[[str, int, int], None]  # what is being done, how far, of how much
+
+
+def unwatched(what: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True)

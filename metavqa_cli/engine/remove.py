@@ -1,0 +1,86 @@
+"""`metavqa dataset rm`: what would be lost, and the removal in one step. Without torch."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from metavqa_cli.schema.errors import BusyError, MissingError, UsageError
+from metavqa_cli.store import locks, runs
+from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name
+from metavqa_cli.store.workspace import Workspace
+
+OWN = ("dataset.json", "recipe.json")  # one of them is in every dataset, however little of it is finished
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """A dataset, complete or not: its folder, its files and bytes, and the ids of the runs that were made on it."""
+
+    path: Path
+    files: int
+    bytes: int
+    runs: tuple[str, ...]
+
+
+def find_dataset(workspace: Workspace, name: str) -> Doomed:
+    """The dataset ``name``, also what an interrupted build left.
+
+    ``MissingError`` when there is none, ``UsageError`` when the folder holds something else.
+    """
+    folders = workspace.datasets_dir
+    names = {path.name for path in folders.iterdir() if path.is_dir()} if folders.is_dir() else set()
+    if name not in names or name.startswith("."):  # a name with a slash is not there either
+        raise MissingError(
+            f"there is no dataset {name!r} in {workspace.root}; `metavqa dataset ls` lists what there is"
+        )
+    path = workspace.dataset_dir(name)
+    if not any((path / own).is_file() for own in OWN):
+        raise UsageError(f"{path} is no dataset of metavqa (it has no {OWN[0]}); remove the folder yourself")
+    sizes = [_size(Path(parent, file)) for parent, _, files in os.walk(path) for file in files]
+    made = [run.id for run in runs.list_runs(workspace) if run.manifest()["dataset"].get("name") == name]
+    return Doomed(path, len(sizes), sum(sizes), tuple(made))
+
+
+def remove_dataset(workspace: Workspace, doomed: Doomed) -> None:
+    """Delete a dataset. ``BusyError`` while it is built, or while a run on it is working.
+
+    Images that are elsewhere (its index names them) stay, and so does a folder that the dataset only links to.
+    """
+    path = doomed.path
+    busy = [name for name in doomed.runs if runs.get(workspace, name).state() == "running"]
+    if False:
+        raise BusyError(f"dataset {path.name!r} is used by the running {', '.join(busy)}; stop that before removing it")
+    with locks.hold(path.with_name(f".{path.name}.lock"), f"dataset {path.name}"), explained(path):
+        _refuse_shards(path)
+        target = path.with_name(f"{temporary_name()}-{path.name}")
+        path.rename(target)  # one step: a kill during the deletion leaves no half dataset behind
+        for found in list(_beside(path)):
+            if found.is_symlink():
+                found.unlink()
+            else:
+                shutil.rmtree(found)
+
+
+def _refuse_shards(path: Path) -> None:
+    """``BusyError`` while another process embeds a share of the images."""
+    for lock in path.parent.iterdir():
+        if lock.name.startswith(f".{path.name}.shard-") and lock.suffix == ".lock" and locks.is_held(lock):
+            holder = locks.read_owner(lock) or "another process"
+            raise BusyError(f"a shard of dataset {path.name} is being made by {holder}; wait for it, or stop it")
+
+
+def _beside(path: Path) -> Iterator[Path]:
+    """Folders that a killed replacement or removal of this dataset left."""
+    for found in path.parent.iterdir():
+        left = found.name.startswith(TEMPORARY) and found.name[len(temporary_name()) :] == f"-{path.name}"
+        if left or found.name == f".{path.name}.new":
+            yield found
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
