@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from metavqa_cli.cli import console
@@ -122,9 +122,10 @@ class Plain(Display):
             return
         self.printed = now
         rate = (done - before) / (now - since) if now > since else 0.0
-        parts = [f"{label}: {done}/{total} {unit}"]
+        named = "" if unit == "bytes" else f" {unit}"
+        parts = [f"{label}: {amount(done, unit)}/{amount(total, unit)}{named}"]
         if rate > 0:
-            parts += [f"{rate:.3g} {unit}/s", f"{duration((total - done) / rate)} left"]
+            parts += [per_second(rate, unit), f"{duration((total - done) / rate)} left"]
         console.narrate(", ".join([*parts, *([detail] if detail else [])]))
 
 
@@ -133,7 +134,7 @@ class Bars(Display):
 
     def __init__(self) -> None:
         self.progress = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), MofNCompleteColumn(), Rate(),
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), Count(), Rate(),
             TimeRemainingColumn(compact=True), TextColumn("{task.fields[detail]}", markup=False, style="dim"),
             console=console.error_console(),
         )  # fmt: skip
@@ -156,12 +157,33 @@ class Bars(Display):
         self.progress.stop()
 
 
+class Count(ProgressColumn):
+    """How many units of how many are done."""
+
+    def render(self, task: Task) -> Text:
+        unit, total = task.fields["unit"], int(task.total or 0)
+        return Text(f"{amount(int(task.completed), unit)}/{amount(total, unit)}")
+
+
 class Rate(ProgressColumn):
     """Units a second, as rich measures them over the last seconds."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.3g} {task.fields['unit']}/s" if speed else "")
+        speed, unit = task.finished_speed or task.speed, task.fields["unit"]
+        return Text(per_second(speed, unit) if speed else "")
+
+
+def amount(count: int, unit: str) -> str:
+    """A count, of bytes in the largest decimal unit that keeps it above one: "6.6 GB"."""
+    if unit != "bytes":
+        return str(count)
+    power = min(4, (len(str(count)) - 1) // 3)
+    return f"{count / 1000**power:.{1 if power else 0}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def per_second(speed: float, unit: str) -> str:
+    """ "31.2 images/s", "12.5 MB/s"."""
+    return f"{amount(round(speed), unit)}/s" if unit == "bytes" else f"{speed:.3g} {unit}/s"
 
 
 def duration(seconds: float) -> str:

@@ -21,7 +21,7 @@ SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of training
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Name of the dataset in the workspace.")]
 ClipOption = Annotated[
-    str | None, typer.Option("--clip", help="tiny, local-dir:DIR, hf-hub:REPO or MODEL/TAG of open_clip.")
+    str | None, typer.Option("--clip", help="tiny, local-dir:DIR, hf-hub:REPO, or open_clip's MODEL/TAG or MODEL/FILE.")
 ]
 ParentsOption = Annotated[bool, typer.Option("--with-parents", help="Also make whatever this is made from.")]
 ResumeOption = Annotated[

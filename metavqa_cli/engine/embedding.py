@@ -24,6 +24,7 @@ def embedded_images(session: Session, work: Path, images: list[str], part: Shard
 
     A shard with broken images is made again, since they may have been mended, unless they are to be left out.
     """
+    yield from (Narrated(note) for note in session.encoder.notes)
     places = DatasetFolder(work).image_files
     paths, those = _paths(work, images), slices(images)
     mine = list(range(part[0] - 1, len(paths), part[1]))

@@ -50,7 +50,7 @@ def remove_dataset(workspace: Workspace, doomed: Doomed) -> None:
     """
     path = doomed.path
     busy = [name for name in doomed.runs if runs.get(workspace, name).state() == "running"]
-    if False:
+    if busy:
         raise BusyError(f"dataset {path.name!r} is used by the running {', '.join(busy)}; stop that before removing it")
     with locks.hold(path.with_name(f".{path.name}.lock"), f"dataset {path.name}"), explained(path):
         _refuse_shards(path)

@@ -18,7 +18,7 @@ from metavqa_cli.schema.errors import UsageError
 ENVIRONMENT_PREFIX = "METAVQA_"
 PROGRAM_VARIABLES = frozenset(
     ENVIRONMENT_PREFIX + name
-    for name in ("WORKSPACE", "COLOR", "ASCII", "DEBUG", "OFFLINE", "QUIET", "CONFIG", "PRESET")
+    for name in ("WORKSPACE", "COLOR", "ASCII", "DEBUG", "OFFLINE", "QUIET", "CONFIG", "PRESET", "VQA_URL")
 )  # options of the program itself, not configuration values
 
 

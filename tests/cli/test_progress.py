@@ -125,3 +125,12 @@ def test_an_error_in_the_job_passes_and_leaves_no_bar_running(monkeypatch: pytes
 )
 def test_durations_read_easily(seconds: int, words: str) -> None:
     assert progress.duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "unit", "text"),
+    [(0, "bytes", "0 B"), (999, "bytes", "999 B"), (1000, "bytes", "1.0 kB"), (13_510_573_713, "bytes", "13.5 GB"),
+     (13_510_573_713, "images", "13510573713")],
+)  # fmt: skip
+def test_bytes_are_counted_in_units_that_a_person_reads(count: int, unit: str, text: str) -> None:
+    assert progress.amount(count, unit) == text

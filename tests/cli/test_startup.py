@@ -28,7 +28,7 @@ finally:
 @pytest.mark.parametrize(
     "command",
     ["--help", "--version", "runs --help", "runs ls", "runs ls --json", "config show", "config show --json",
-     "config validate", "config schema", "env", "locate"],
+     "config validate", "config schema", "env", "locate", "dataset ls", "dataset download vqa2 --dry-run"],
 )  # fmt: skip
 def test_listing_commands_import_nothing_heavy(tmp_path: Path, command: str) -> None:
     args = ["-w", str(tmp_path / "workspace"), *command.split()]

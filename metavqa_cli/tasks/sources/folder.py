@@ -18,7 +18,7 @@ from metavqa_cli.tasks.sources.cutting import make_tasks, wanted_questions
 from metavqa_cli.tasks.sources.image_files import find_paths, image_roots
 from metavqa_cli.tasks.sources.json_files import DECODER, kind, shown
 from metavqa_cli.tasks.sources.material import Material, Progress, unwatched
-from metavqa_cli.tasks.sources.packed import Source, absolute, text_of
+from metavqa_cli.tasks.sources.packed import Source, absolute, check_file, text_of
 from metavqa_cli.tasks.sources.texts import check_length, has_words, oddity
 from metavqa_cli.tasks.sources.vqa2_files import is_folder
 
@@ -67,6 +67,7 @@ def find_table(path: str) -> Path:
     if not is_folder(place):
         if place.suffix.lower() not in SUFFIXES:
             raise UsageError(f"dataset.path is {place}, expected a folder or a file ending in .csv, .tsv or .jsonl")
+        check_file(place)
         return place
     tables = sorted(found for found in place.iterdir() if found.suffix.lower() in SUFFIXES and found.is_file())
     if len(tables) == 1:

@@ -125,7 +125,7 @@ class _Text:
                 self.fail("its values are nested too deeply")
             except ValueError as error:
                 size = len(self.window) - self.at
-                if not isinstance(error, json.JSONDecodeError) or size > MAX_VALUE or not self._more(size):
+                if not isinstance(error, json.JSONDecodeError) or size > MAX_VALUE or not self._more(max(1, size)):
                     self._explain(error)
 
     def _more(self, least: int) -> bool:

@@ -3,11 +3,10 @@
 import codecs
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 from zipfile import ZipFile, ZipInfo, is_zipfile
 
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError
@@ -48,7 +47,8 @@ def check_file(path: Path) -> int:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        raise MissingError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise MissingError(f"{path} cannot be read: {reason}; check the path") from None
     if not stat.S_ISREG(status.st_mode):
         raise JobError(f"{path} is not a file; name the file itself")
     if status.st_size == 0:
@@ -114,20 +114,20 @@ def _chunks(source: Source, progress: Progress) -> Iterator[bytes]:
     """The bytes, then an empty chunk."""
     if source.member is not None:
         with opened_zip(source.path) as archive, archive.open(source.member) as packed:
-            yield from _counted(packed, source, archive.getinfo(source.member).file_size, progress)
+            yield from _counted(packed.read, source, archive.getinfo(source.member).file_size, progress)
         return
     total = check_file(source.path)
     try:
         with source.path.open("rb") as file:
-            yield from _counted(file, source, total, progress)
+            yield from _counted(file.read, source, total, progress)
     except OSError as error:
         raise MissingError(f"{source} cannot be read: {error.strerror or error}; check its permissions") from None
 
 
-def _counted(file: IO[bytes], source: Source, total: int, progress: Progress) -> Iterator[bytes]:
+def _counted(read: Callable[[int], bytes], source: Source, total: int, progress: Progress) -> Iterator[bytes]:
     done = 0
     while True:
-        chunk = file.read(CHUNK)
+        chunk = read(CHUNK)
         done += len(chunk)
         if max(done, total) > MAX_BYTES:  # before the first chunk is used, when the archive itself says so
             raise JobError(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metavqa_cli.schema.config import Dataset
@@ -192,6 +192,7 @@ def test_a_question_that_comes_twice_is_named(tmp_path: Path) -> None:
     assert f'the key "{Q}" comes a second time' in broken(JobError, lambda: read(config(tmp_path)))
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 10**9))
 def test_a_cut_file_is_an_error_of_ours(tmp_path_factory: pytest.TempPathFactory, at: int) -> None:
     folder = write(tmp_path_factory.mktemp("cut"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metavqa_cli.schema.errors import JobError, MissingError
@@ -37,6 +37,7 @@ DOCUMENTS = st.dictionaries(
 )
 
 
+@settings(max_examples=40)
 @given(DOCUMENTS, st.integers(1, 40), st.sampled_from([None, 0, 3]), st.booleans())
 def test_the_pieces_are_the_whole_however_the_file_is_cut_into_chunks(
     tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any], chunk: int, indent: int | None, ascii_only: bool

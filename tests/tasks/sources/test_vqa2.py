@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError, UsageError
@@ -35,7 +35,8 @@ def test_the_small_vqa_is_one_task_cut_by_the_protocol(tmp_path: Path) -> None:
     assert task.answers == ("red", "blue", "green")
     assert (task.split, task.family, len(task.support), len(task.query)) == ("train", "what color is the", 18, 6)
     images = sorted(image for image, _ in (*task.support, *task.query))
-    assert images == [f"COCO_{split}_{first + i:012d}" for split, first in ((TRAIN, 100), (VAL, 500)) for i in range(12)]
+    parts = ((TRAIN, 100), (VAL, 500))
+    assert images == [f"COCO_{split}_{first + i:012d}" for split, first in parts for i in range(12)]
 
 
 def test_questions_and_annotations_are_joined_on_their_ids(tmp_path: Path) -> None:
@@ -234,6 +235,7 @@ def test_where_images_are_must_be_said_before_anything_is_read(tmp_path: Path) -
         vqa2.read(config(tmp_path, tasks_only=False, image_roots=[str(tmp_path / "nowhere")]))
 
 
+@settings(max_examples=40)
 @given(st.sampled_from(list(JSON)), st.integers(0, 10**9))
 def test_any_cut_of_a_file_is_an_error_of_ours(
     tmp_path_factory: pytest.TempPathFactory, file: tuple[str, str], at: int
@@ -251,6 +253,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(
     st.sampled_from(list(JSON)),
     st.integers(0, 11),
@@ -272,6 +275,7 @@ def test_any_value_in_any_place_is_read_or_an_error_of_ours(
         assert json.dumps([found.notes, found.annotations], ensure_ascii=False).encode()
 
 
+@settings(max_examples=40)
 @given(st.permutations(range(24)), st.lists(st.sampled_from(["red", "blue", "green"]), min_size=24, max_size=24))
 def test_any_table_written_and_read_gives_its_instances(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], answers: list[str]

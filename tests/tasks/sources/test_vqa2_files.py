@@ -7,7 +7,7 @@ from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError, UsageError
@@ -191,6 +191,7 @@ def test_arbitrary_bytes_are_an_error_of_ours(tmp_path_factory: pytest.TempPathF
     assert str(folder / QUESTIONS) in broken(MetaVQAError, lambda: vqa2.read(config(folder)))
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_an_archive_with_any_byte_changed_is_read_or_an_error_of_ours(
     tmp_path_factory: pytest.TempPathFactory, at: int, change: int

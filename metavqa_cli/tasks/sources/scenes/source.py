@@ -5,21 +5,18 @@ questions are cut into tasks by ``tasks.protocol``, so neither the number of wor
 """
 
 import multiprocessing
-import os
 import random
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
 
 from metavqa_cli.schema.config import Dataset
 from metavqa_cli.schema.errors import JobError
 from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name
+from metavqa_cli.store.workers import follow_parent
 from metavqa_cli.tasks.protocol import Groups, Protocol, cut_splits
 from metavqa_cli.tasks.sources.scenes.draw import draw
 from metavqa_cli.tasks.sources.scenes.questions import Concept, Question, all_questions, facts
@@ -72,19 +69,6 @@ def draw_images(folder: Path, config: Dataset, workers: int) -> Iterator[tuple[i
             "a process that drew images was killed, perhaps for its memory; run the same command again, "
             "it goes on where it stopped (--set runtime.workers=1 needs the least memory)"
         ) from None
-
-
-def follow_parent() -> None:
-    """Leave Ctrl-C, which reaches every process of a terminal, to the parent, and end when the parent is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
 
 
 def draw_chunk(chunk: Chunk) -> Facts:
