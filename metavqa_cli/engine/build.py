@@ -11,7 +11,7 @@ from typing import Any
 
 from metavqa_cli.clip.encoder import TINY, TINY_FOLDER
 from metavqa_cli.clip.tiny.package import package_hash
-from metavqa_cli.engine.dataset import TASKS, DatasetFolder
+from metavqa_cli.engine.dataset import ANNOTATIONS, TASKS, DatasetFolder
 from metavqa_cli.engine.embedding import (
     WHOLE,
     Shard,
@@ -262,6 +262,8 @@ def _fingerprint(work: Path, wanted: dict[str, Any], encoder: dict[str, Any] | N
     """Equal for datasets with the same tasks, images and encoder, whatever their names and places."""
     world = {key: value for key, value in wanted["dataset"].items() if key not in PLACES}
     digest = hashlib.sha256((work / TASKS).read_bytes())
+    if (work / ANNOTATIONS).is_file():  # soft accuracy depends on them
+        digest.update((work / ANNOTATIONS).read_bytes())
     digest.update(json.dumps([world, encoder], sort_keys=True).encode())
     if wanted["dataset"]["source"] == "folder" and encoder is not None:  # names of files do not tell what is in them
         digest.update("".join(shard.header["sha256"] for shard in DatasetFolder(work).image_features.shards).encode())

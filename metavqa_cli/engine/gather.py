@@ -67,7 +67,8 @@ def _written(material: Material, config: Dataset, work: Path) -> Iterator[Event]
     if material.missing:
         yield from listed(((image, "not found") for image in material.missing), len(material.missing))
         if not config.skip_broken:
-            fetch = "copy them there" if config.source == "folder" else "fetch them with `metavqa dataset download vqa2`"
+            own = config.source == "folder"
+            fetch = "copy them there" if own else "fetch them with `metavqa dataset download vqa2`"
             raise MissingError(
                 f"{len(material.missing):,} of {len(material.missing) + len(material.images):,} images are not there "
                 f"(the first: {material.missing[0]}); {fetch}, name their place with --image-root, or leave their "
