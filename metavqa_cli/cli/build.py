@@ -89,10 +89,6 @@ def build(
     """Make tasks from questions with images, and embed everything with CLIP. Goes on where it was interrupted."""
     form, (rank, world) = chosen_format(format, json), _torchrun()
     part = shard_of(shard) if shard or world == 1 else (rank + 1, world)
-    if part[1] > 1 and (force or tasks_only):
-        other = "--force" if force else "--tasks-only"
-        raise UsageError(f"{other} is about a whole dataset, a shard about a part; leave one of them out "
-                         "(`metavqa dataset rm` removes a dataset)")  # fmt: skip
     given: dict[str, Any] = {
         "source": source, "path": _absolute(path), "name": name or source, "protocol": protocol,
         "min_pairs": min_pairs, "min_answers": min_answers, "validation_fraction": validation, "match": match,

@@ -19,13 +19,14 @@ from metavqa_cli.engine.embedding import (
     embedded_images,
     embedded_texts,
     missing_shards,
+    remove_other_shards,
 )
 from metavqa_cli.engine.gather import gathered, image_ids, inputs_of, listed, without
 from metavqa_cli.engine.manifest import SCHEMA_VERSION
 from metavqa_cli.engine.session import Session, memory_explained
 from metavqa_cli.engine.verify import describe_files
 from metavqa_cli.schema.config import Config
-from metavqa_cli.schema.errors import BusyError, JobError, MissingError
+from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, Reused
 from metavqa_cli.store import locks
 from metavqa_cli.store.atomic import explained, temporary_name, write_json
@@ -68,8 +69,12 @@ def build_dataset(session: Session, part: Shard = WHOLE) -> Iterator[Event]:
 
     An interrupted build goes on where it stopped. Of several processes with different ``part`` each embeds its share,
     and the last one finishes the dataset. ``BusyError`` when another dataset has the name (without ``force``), or
-    another process builds it.
+    another process builds it; ``UsageError`` for a part with ``force`` or ``tasks_only``.
     """
+    if part[1] > 1 and (session.force or session.config.dataset.tasks_only):
+        other = "--force" if session.force else "--tasks-only"
+        raise UsageError(f"{other} is about a whole dataset, a shard about a part; leave one of them out "
+                         "(`metavqa dataset rm` removes a dataset)")  # fmt: skip
     folder = session.workspace.dataset_dir(session.config.dataset.name)
     wanted = recipe(session.config)
     with memory_explained():
@@ -94,7 +99,11 @@ def _build_part(session: Session, folder: Path, wanted: dict[str, Any], part: Sh
     with _held(folder, SHARD_PATIENCE):
         if _is_finished(folder, wanted, session):
             yield from _reused(folder)
-        elif missing := missing_shards(session, site.work, image_ids(site.work)):
+            return
+        if not _same(_read_recipe(site.work / RECIPE), wanted):
+            raise BusyError(f"dataset {folder.name} was begun anew in another configuration while shard "
+                            f"{part[0]}/{part[1]} of it was made; run one of the two commands for all shards")  # fmt: skip
+        if missing := missing_shards(session, site.work, image_ids(site.work)):
             yield Narrated(
                 f"shard {part[0]}/{part[1]} is done; {len(missing)} files of features are still missing "
                 f"(the first: {missing[0]}): the process that makes the last one finishes the dataset"
@@ -173,8 +182,11 @@ def _begun(session: Session, folder: Path, wanted: dict[str, Any]) -> Site | Non
         raise BusyError(f"{folder} is no dataset of metavqa; choose another --name, or replace it with --force")
     replaces = taken and (not begun or (session.force and (folder / MANIFEST).is_file()))
     site = Site(folder, beside if replaces else folder)
+    found = _read_recipe(site.work / RECIPE)
+    if not _same(found, wanted):  # another shard would go on with what is removed here
+        _refuse_shards(folder)
     with explained(folder):
-        if not _same(_read_recipe(site.work / RECIPE), wanted, tasks_only=True):
+        if not _same(found, wanted, tasks_only=True):
             shutil.rmtree(site.work, ignore_errors=True)
         write_json(site.work / RECIPE, wanted)
     return site
@@ -228,12 +240,14 @@ def _finished(session: Session, site: Site, wanted: dict[str, Any]) -> Iterator[
         lost = {*tasks.image_ids()} - found
         tasks, dropped = without(tasks, lost)
         if lost:
-            dump_tasks(work / TASKS, tasks)
             yield Narrated(
                 f"left out {len(lost):,} images, and {len(dropped):,} questions of which too little was left"
             )
         _check_splits(session, tasks.summary())
         yield from embedded_texts(session, work, tasks)
+        remove_other_shards(work, image_ids(work))
+        if lost:  # last, because an interrupted build may be gone on with when its images are there
+            dump_tasks(work / TASKS, tasks)
     summary, identity = tasks.summary(), None if tasks_only else session.encoder.identity
     manifest = {
         "schema_version": SCHEMA_VERSION,

@@ -9,7 +9,7 @@ from metavqa_cli.clip.pipeline import Encoded, encode_images_of
 from metavqa_cli.engine.dataset import FEATURES, DatasetFolder
 from metavqa_cli.engine.session import Session
 from metavqa_cli.schema.events import Event, Narrated, ProgressMade
-from metavqa_cli.store.features import FeatureStore, write_features
+from metavqa_cli.store.features import write_features
 from metavqa_cli.store.shards import SHARD, Broken, read_shard_state, shard_broken, shard_names, slices, write_shard
 from metavqa_cli.tasks.taskset import TaskSet
 
@@ -41,9 +41,6 @@ def embedded_images(session: Session, work: Path, images: list[str], part: Shard
             k = todo[(end - 1) // SHARD]
             made.write(paths[k], those[k], k * SHARD, len(images), session)
         yield ProgressMade("embedding images", skipped + end, total, "images")
-    if part == WHOLE:
-        for stale in {*(work / FEATURES).glob(f"{KIND}*.safetensors")} - {*paths}:  # of another number of images
-            stale.unlink()
 
 
 class _Making:
@@ -86,6 +83,12 @@ def missing_shards(session: Session, work: Path, images: list[str]) -> list[str]
     return [path.name for path, ids in pairs if read_shard_state(path, ids, identity, total) != "finished"]
 
 
+def remove_other_shards(work: Path, images: Sequence[str]) -> None:
+    """Remove shards that an interrupted build made of another number of images."""
+    for stale in {*(work / FEATURES).glob(f"{KIND}*.safetensors")} - {*_paths(work, images)}:
+        stale.unlink()
+
+
 def broken_images(work: Path, images: list[str]) -> Broken:
     """The images that could not be read, with the reason, in the order of ``images``."""
     return tuple(pair for path in _paths(work, images) for pair in shard_broken(path))
@@ -98,10 +101,8 @@ def embedded_texts(session: Session, work: Path, tasks: TaskSet) -> Iterator[Eve
     if cut:
         limit = f"more than {encoder.context_length} tokens, of which the encoder reads the first"
         yield Narrated(f"{len(cut):,} of {len(texts):,} questions and statements have {limit}, e.g. {cut[0]!r}")
-    if path.is_file():
-        store = FeatureStore.open(path)
-        if store.header.get("encoder") == encoder.identity and store.ids == texts:
-            return
+    if read_shard_state(path, texts, encoder.identity) == "finished":
+        return
     rows: list[np.ndarray] = []
     for start in range(0, len(texts), TEXT_BATCH):
         rows.append(encoder.encode_text(texts[start : start + TEXT_BATCH]).cpu().numpy())

@@ -31,7 +31,7 @@ def inputs_of(config: Dataset) -> list[Path]:
 
 
 def gathered(session: Session, work: Path) -> Iterator[Event]:
-    """Write ``tasks.jsonl`` and what goes with it into ``work``, unless an interrupted build did.
+    """Write ``tasks.jsonl`` and what goes with it into ``work``, unless an interrupted build did (without ``force``).
 
     ``MissingError`` listing the images that are not there (without ``skip_broken``).
     """
@@ -39,10 +39,21 @@ def gathered(session: Session, work: Path) -> Iterator[Event]:
     if config.source == "scenes":
         yield from _drawn(session, work)
         return
-    done = (work / TASKS).is_file() and (config.tasks_only or (work / INDEX).is_file())
-    if not done:
+    if session.force or not _is_gathered(work, config.tasks_only):
         material = yield from watched(partial(READERS[config.source].read, config), "records")
         yield from _written(material, config, work)
+
+
+def _is_gathered(work: Path, tasks_only: bool) -> bool:
+    """Whether an interrupted build read the source, found every image, and left none out: an image that was not there
+    may be by now, and the same command is not bound to leave it out again."""
+    if not (work / TASKS).is_file() or not (tasks_only or (work / INDEX).is_file()):
+        return False
+    try:
+        images = {*DatasetFolder(work).tasks.image_ids()}
+        return tasks_only or images == {*read_index(work / INDEX)}
+    except JobError:  # damaged
+        return False
 
 
 def _drawn(session: Session, work: Path) -> Iterator[Event]:
@@ -66,13 +77,13 @@ def _written(material: Material, config: Dataset, work: Path) -> Iterator[Event]
         yield Narrated(note)
     if material.missing:
         yield from listed(((image, "not found") for image in material.missing), len(material.missing))
-        if not config.skip_broken:
+        if not (config.skip_broken and material.images):
             own = config.source == "folder"
             fetch = "copy them there" if own else "fetch them with `metavqa dataset download vqa2`"
             raise MissingError(
                 f"{len(material.missing):,} of {len(material.missing) + len(material.images):,} images are not there "
-                f"(the first: {material.missing[0]}); {fetch}, name their place with --image-root, or leave their "
-                "pairs out with --skip-broken"
+                f"(the first: {material.missing[0]}); {fetch}, or name their place with --image-root"
+                + (", or leave their pairs out with --skip-broken" if material.images else "")
             )
     if material.annotations is not None:
         dump_annotations(work / ANNOTATIONS, material.annotations)

@@ -53,7 +53,7 @@ def read_index(path: Path) -> dict[str, ImageFile]:
         try:
             if roots is None:
                 known = [Path(root) for root in json.loads(line)["roots"]]
-                roots = [(root, root.is_file() or root.suffix.lower() == ".zip") for root in known]
+                roots = [(root, root.is_file() or (root.suffix.lower() == ".zip" and not root.is_dir())) for root in known]
             else:
                 image, at, name = json.loads(line)
                 root, packed = roots[at]

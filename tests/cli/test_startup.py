@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from metavqa_cli.engine.verify import describe_files
+from metavqa_cli.tasks.taskset import Task, TaskSet, dump_tasks
 from tests.cli.terminal import python
 
+TASK = Task("What is it?", "it is {}", ("a", "b"), (("1", 0),), (("2", 1),), "train")
 HEAVY = ("torch", "numpy", "open_clip", "textual", "scipy", "PIL")
 LISTING = f"""
 import json, sys
@@ -36,6 +39,17 @@ def test_listing_commands_import_nothing_heavy(tmp_path: Path, command: str) -> 
     report = json.loads(done.err.splitlines()[-1])
     assert report == {"code": 0, "heavy": []}
     assert done.out or command == "config validate"
+
+
+@pytest.mark.parametrize("command", ["info", "show", "verify", "ls"])
+def test_looking_into_a_dataset_imports_nothing_heavy(tmp_path: Path, command: str) -> None:
+    folder = tmp_path / "workspace" / "datasets" / "scenes"
+    dump_tasks(folder / "tasks.jsonl", TaskSet((TASK,)))
+    summary = {"tasks": 1, "train": 1, "validation": 0, "test": 0, "images": 0}
+    manifest = {"schema_version": 1, "fingerprint": "0", "encoder": None, "recipe": {"dataset": {}}, "summary": summary}
+    (folder / "dataset.json").write_text(json.dumps({**manifest, "files": describe_files(folder)}))
+    done = python("-c", LISTING, "-w", str(tmp_path / "workspace"), "dataset", command, cwd=tmp_path)
+    assert json.loads(done.err.splitlines()[-1]) == {"code": 0, "heavy": []}, done.err
 
 
 @pytest.mark.parametrize("words", ["metavqa ", "metavqa runs ", "metavqa runs show ", "metavqa config show --preset "])

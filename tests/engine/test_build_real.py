@@ -14,7 +14,7 @@ from metavqa_cli.engine import embedding
 from metavqa_cli.engine.build import build_dataset
 from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.embedding import Shard
-from metavqa_cli.schema.errors import BusyError, JobError, MissingError
+from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, Reused
 from metavqa_cli.store import locks, shards
 from metavqa_cli.store.workspace import Workspace
@@ -280,3 +280,107 @@ def test_the_manifest_records_every_file(workspace: Workspace, data: Path) -> No
     recorded = set(folder.manifest["files"])
     assert recorded == set(contents(folder.path)) - {"dataset.json"}
     assert json.loads((folder.path / "recipe.json").read_text()) == folder.manifest["recipe"]
+
+
+def interrupted(workspace: Workspace, data: Path, **how: Any) -> Iterator[Event]:
+    """A build that has written its first shard; to be closed, or gone on with."""
+    events = events_of(workspace, data, **how)
+    while not list((workspace.dataset_dir("mine") / "features").glob("images-*")):
+        next(events)
+    return events
+
+
+@pytest.mark.parametrize("number", [5, 39])  # 39 images are one shard of eight fewer than 41, and as many as 40
+def test_an_image_that_came_while_a_build_was_interrupted_is_used(
+    tmp_path: Path, workspace: Workspace, data: Path, number: int
+) -> None:
+    good, image = Workspace(tmp_path / "good"), data / f"{number:02d}.png"
+    build(good, data)
+    image.rename(tmp_path / image.name)
+    interrupted(workspace, data, skip_broken=True).close()  # type: ignore[attr-defined]
+    with pytest.raises(MissingError, match=f"1 of 40 images are not there .the first: {image.name}"):
+        build(workspace, data)
+    (tmp_path / image.name).rename(image)
+    build(workspace, data)
+    assert contents(workspace.dataset_dir("mine")) == contents(good.dataset_dir("mine"))
+
+
+def test_more_shards_than_an_interrupted_build_had_leave_none_of_it(
+    tmp_path: Path, workspace: Workspace, data: Path
+) -> None:
+    good, last = Workspace(tmp_path / "good"), [data / f"{i:02d}.png" for i in range(30, 40)]
+    build(good, data)
+    for image in last:
+        image.rename(tmp_path / image.name)
+    interrupted(workspace, data, skip_broken=True).close()  # type: ignore[attr-defined]
+    for image in last:
+        (tmp_path / image.name).rename(image)
+    for i in (1, 2):
+        build(workspace, data, part=(i, 2))
+    assert contents(workspace.dataset_dir("mine")) == contents(good.dataset_dir("mine"))
+
+
+def test_a_refused_dataset_of_too_few_images_is_built_when_they_are_mended(
+    tmp_path: Path, workspace: Workspace, data: Path
+) -> None:
+    good, before = Workspace(tmp_path / "good"), {path: path.read_bytes() for path in data.glob("*.png")}
+    build(good, data)
+    for path in list(before)[1:]:
+        path.write_bytes(b"not a picture")
+    with pytest.raises(JobError, match="0 tasks leave none for"):
+        build(workspace, data, skip_broken=True)
+    for path, content in before.items():
+        path.write_bytes(content)
+    build(workspace, data)
+    assert contents(workspace.dataset_dir("mine")) == contents(good.dataset_dir("mine"))
+
+
+def test_without_any_image_nothing_is_left_to_skip(workspace: Workspace, data: Path) -> None:
+    for path in data.glob("*.png"):
+        path.unlink()
+    with pytest.raises(MissingError, match=r"40 of 40 images are not there .* place with --image-root$"):
+        build(workspace, data, skip_broken=True)
+
+
+@pytest.mark.parametrize("name", ["tasks.jsonl", "images.jsonl", "features/texts.safetensors", "recipe.json"])
+def test_what_is_damaged_in_an_unfinished_dataset_is_made_again(workspace: Workspace, data: Path, name: str) -> None:
+    build(workspace, data)
+    folder = workspace.dataset_dir("mine")
+    expected = contents(folder)
+    (folder / "dataset.json").unlink()
+    (folder / name).write_bytes(b"{damaged")
+    build(workspace, data)
+    assert contents(folder) == expected
+
+
+def test_a_shard_in_another_configuration_is_refused_while_others_are_made(workspace: Workspace, data: Path) -> None:
+    events = interrupted(workspace, data, part=(1, 2))
+    with pytest.raises(BusyError, match="a shard of dataset mine is being made by process"):
+        build(workspace, data, part=(2, 2), validation_fraction=0.5)
+    assert isinstance(list(events)[-1], Narrated)
+    assert isinstance(build(workspace, data, part=(2, 2))[-1], DatasetBuilt)
+
+
+def test_a_shard_whose_dataset_was_begun_anew_is_told(workspace: Workspace, data: Path) -> None:
+    events = interrupted(workspace, data, part=(1, 2))
+    recipe = workspace.dataset_dir("mine") / "recipe.json"
+    recipe.write_text(recipe.read_text().replace('"validation_fraction": 0.3', '"validation_fraction": 0.5'))
+    with pytest.raises(BusyError, match="was begun anew in another configuration while shard 1/2"):
+        list(events)
+
+
+@pytest.mark.parametrize(("how", "option"), [({"force": True}, "--force"), ({"tasks_only": True}, "--tasks-only")])
+def test_a_part_of_what_is_about_the_whole_is_refused(
+    workspace: Workspace, data: Path, how: dict[str, bool], option: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^{option} is about a whole dataset"):
+        build(workspace, data, part=(1, 2), **how)  # type: ignore[arg-type]
+
+
+def test_a_folder_of_images_may_be_called_like_an_archive(workspace: Workspace, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures.zip"
+    folder.mkdir()
+    for path in data.glob("*.png"):
+        path.rename(folder / path.name)
+    assert isinstance(build(workspace, data, image_roots=[str(folder)])[-1], DatasetBuilt)
+    assert open_dataset(workspace, "mine").image_path("07.png") == folder / "07.png"
