@@ -1,8 +1,9 @@
 """`metavqa dataset build`, `info` and `export`: from a source to a dataset, its numbers, and back to files."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +21,9 @@ from metavqa_cli.cli.options import (
 from metavqa_cli.cli.ranges import shard_of
 from metavqa_cli.cli.session import ClipOption, DeviceOption, open_session
 from metavqa_cli.schema.errors import UsageError
+
+if TYPE_CHECKING:
+    from metavqa_cli.engine.session import Session
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a dataset in the workspace.")]
 PathsOption = list[Path] | None
@@ -100,7 +104,7 @@ def build(
         "clip.model": clip, "clip.resize": resize, "clip.precision": precision, "runtime.image_batch": batch,
         "runtime.workers": workers, "runtime.device": device or (f"cuda:{_local_rank()}" if _on_gpus(world) else None),
     }  # fmt: skip
-    session = open_session(preset, config, set, flags, force=force)
+    session = _sharing_cores(open_session(preset, config, set, flags, force=force))
     from metavqa_cli.engine.build import build_dataset
 
     console.follow(build_dataset(session, part))
@@ -108,8 +112,24 @@ def build(
         console.emit(describe(session.config.dataset.name), form)
 
 
+def from_home(path: Path) -> Path:
+    """The path with a home folder (``~``) written out. ``UsageError`` when there is no such person."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UsageError(f"{path} begins with the home folder of somebody unknown here; write the path out") from None
+
+
 def _absolute(path: Path | None) -> str | None:
-    return str(path.expanduser().absolute()) if path else None
+    """The path from the root. ``UsageError`` for one that the dataset's record, which is UTF-8, cannot hold."""
+    if path is None:
+        return None
+    found = str(from_home(path).absolute())
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the path {found!r} is not UTF-8; rename it, or name a link to it") from None
+    return found
 
 
 def _paths(paths: PathsOption) -> list[str | None] | None:
@@ -119,6 +139,16 @@ def _paths(paths: PathsOption) -> list[str | None] | None:
 def _torchrun() -> tuple[int, int]:
     """Number of this process and of all, as torchrun says; the only one without it."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _sharing_cores(session: "Session") -> "Session":
+    """The session, in which each of the processes that torchrun runs on this machine decodes with its share of the
+    cores, unless their number is configured."""
+    runtime, here = session.config.runtime, int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if runtime.workers or here == 1:
+        return session
+    share = runtime.model_copy(update={"workers": max(1, (os.cpu_count() or 1) // here)})
+    return replace(session, config=session.config.model_copy(update={"runtime": share}))
 
 
 def _local_rank() -> int:
@@ -164,5 +194,5 @@ def export(
         raise UsageError(f"there is no format {kind!r} to export to; the only one is hyperclip")
     from metavqa_cli.engine.export import export_release
 
-    for path in export_release(workspace(), name, out.expanduser(), force):
+    for path in export_release(workspace(), name, from_home(out), force):
         console.out(str(path))

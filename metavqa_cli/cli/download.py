@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import typer
 
 from metavqa_cli.cli import console
+from metavqa_cli.cli.build import from_home
 from metavqa_cli.cli.console import Format
 from metavqa_cli.cli.options import FormatOption, JsonOption, chosen, chosen_format, workspace
 from metavqa_cli.cli.ranges import name_list
@@ -62,7 +63,7 @@ def download(
     from metavqa_cli.engine.archives import IMAGES_URL, VQA_URL, Order
 
     wanted = _selected(archives.ARCHIVES, _names("--what", what, WHATS), _names("--split", split, SPLITS))
-    folder = to.expanduser().absolute() if to else workspace().root / "downloads" / KNOWN
+    folder = from_home(to).absolute() if to else workspace().root / "downloads" / KNOWN
     order = Order(
         folder, wanted, _base("--base-url", base_url or VQA_URL), _base("--images-url", images_url or IMAGES_URL),
         pins(sha256 or (), [archive.name for archive in wanted]), unpack, jobs, retries, chosen.offline,

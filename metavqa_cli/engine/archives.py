@@ -132,7 +132,8 @@ def _planned(order: Order, archive: Archive, recorded: Record) -> Planned:
         later = growth * archive.size if order.unpack else 0
         return Planned(archive, wanted.url, path, have, "part" if have else "absent", later)
     if not path.is_file() or path.stat().st_size != archive.size:
-        found = f"{path.stat().st_size} bytes" if path.is_file() else "a folder"
+        other = "a folder" if path.is_dir() else "a pipe or a device"
+        found = f"{path.stat().st_size} bytes" if path.is_file() else other
         raise JobError(f"{path} is {found}, but {archive.size} bytes were expected; remove it or move it elsewhere")
     later = bytes_to_write(path, order.folder) if order.unpack else 0
     return Planned(archive, wanted.url, path, archive.size, "there", later)

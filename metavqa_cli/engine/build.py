@@ -4,8 +4,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ from metavqa_cli.clip.tiny.package import package_hash
 from metavqa_cli.engine.dataset import ANNOTATIONS, TASKS, DatasetFolder
 from metavqa_cli.engine.embedding import (
     WHOLE,
-    Shard,
     broken_images,
     embedded_images,
     embedded_texts,
@@ -24,44 +21,30 @@ from metavqa_cli.engine.embedding import (
 from metavqa_cli.engine.gather import gathered, image_ids, inputs_of, listed, without
 from metavqa_cli.engine.manifest import SCHEMA_VERSION
 from metavqa_cli.engine.session import Session, memory_explained
+from metavqa_cli.engine.site import (
+    MANIFEST,
+    RECIPE,
+    Shard,
+    Site,
+    beside,
+    delete,
+    held,
+    leftovers,
+    refuse_shards,
+    shard_held,
+)
 from metavqa_cli.engine.verify import describe_files
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, Reused
-from metavqa_cli.store import locks
-from metavqa_cli.store.atomic import explained, temporary_name, write_json
+from metavqa_cli.store.atomic import explained, write_json
 from metavqa_cli.store.features import rebuild
 from metavqa_cli.tasks.sources.scenes.source import WORLD_VERSION
 from metavqa_cli.tasks.taskset import dump_tasks
 
-RECIPE, MANIFEST = "recipe.json", "dataset.json"
 PLACES = ("name", "path", "image_roots", "question_files", "annotation_files")
 READERS_VERSION = 1  # raise it with any change of what a reader of real data makes of its files
 SHARD_PATIENCE = 24 * 3600.0  # seconds that one of several processes waits for another's moment with the whole
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where a dataset is to be (``folder``) and where it is made: there, or beside a dataset that it will replace."""
-
-    folder: Path
-    work: Path
-
-    @staticmethod
-    def of(folder: Path) -> "Site":
-        """The one that is made in its place."""
-        return Site(folder, folder)
-
-    def settle(self) -> None:
-        """Put what was made in its place, and remove what it replaces."""
-        if self.work == self.folder:
-            return
-        with explained(self.folder):
-            aside = self.folder.with_name(f"{temporary_name()}-{self.folder.name}")
-            if self.folder.exists():
-                self.folder.rename(aside)
-            self.work.rename(self.folder)
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def build_dataset(session: Session, part: Shard = WHOLE) -> Iterator[Event]:
@@ -79,8 +62,8 @@ def build_dataset(session: Session, part: Shard = WHOLE) -> Iterator[Event]:
     wanted = recipe(session.config)
     with memory_explained():
         if part == WHOLE:
-            with _held(folder, session.patience):
-                _refuse_shards(folder)
+            with held(folder, session.patience):
+                refuse_shards(folder)
                 site = _begun(session, folder, wanted)
                 yield from _reused(folder) if site is None else _build(session, site, wanted)
         else:
@@ -88,21 +71,23 @@ def build_dataset(session: Session, part: Shard = WHOLE) -> Iterator[Event]:
 
 
 def _build_part(session: Session, folder: Path, wanted: dict[str, Any], part: Shard) -> Iterator[Event]:
-    with _held(folder, SHARD_PATIENCE):
+    with held(folder, SHARD_PATIENCE):
         site = _begun(session, folder, wanted)
         if site is None:
             yield from _reused(folder)
             return
         yield from gathered(session, site.work)
-    with locks.hold(_shard_lock(folder, part), f"shard {part[0]}/{part[1]} of dataset {folder.name}"):
+    with shard_held(folder, part):
         yield from embedded_images(session, site.work, image_ids(site.work), part)
-    with _held(folder, SHARD_PATIENCE):
+    with held(folder, SHARD_PATIENCE):
         if _is_finished(folder, wanted, session):
             yield from _reused(folder)
             return
         if not _same(_read_recipe(site.work / RECIPE), wanted):
-            raise BusyError(f"dataset {folder.name} was begun anew in another configuration while shard "
-                            f"{part[0]}/{part[1]} of it was made; run one of the two commands for all shards")  # fmt: skip
+            raise BusyError(
+                f"dataset {folder.name} was begun anew in another configuration while shard {part[0]}/{part[1]} of it "
+                "was made; run one of the two commands for all shards"
+            )
         if missing := missing_shards(session, site.work, image_ids(site.work)):
             yield Narrated(
                 f"shard {part[0]}/{part[1]} is done; {len(missing)} files of features are still missing "
@@ -114,24 +99,6 @@ def _build_part(session: Session, folder: Path, wanted: dict[str, Any], part: Sh
 
 def _reused(folder: Path) -> Iterator[Event]:
     yield Reused("dataset", folder.name)
-
-
-@contextmanager
-def _held(folder: Path, patience: float) -> Iterator[None]:
-    with locks.hold(folder.with_name(f".{folder.name}.lock"), f"dataset {folder.name}", patience):
-        yield
-
-
-def _shard_lock(folder: Path, part: Shard) -> Path:
-    return folder.with_name(f".{folder.name}.shard-{part[0]}-of-{part[1]}.lock")
-
-
-def _refuse_shards(folder: Path) -> None:
-    """``BusyError`` while a process embeds a share of this dataset."""
-    for lock in folder.parent.glob(f".{folder.name}.shard-*-of-*.lock"):
-        if locks.is_held(lock):
-            holder = locks.read_owner(lock) or "another process"
-            raise BusyError(f"a shard of dataset {folder.name} is being made by {holder}; wait for it, or stop it")
 
 
 def recipe(config: Config) -> dict[str, Any]:
@@ -169,9 +136,12 @@ def _begun(session: Session, folder: Path, wanted: dict[str, Any]) -> Site | Non
     What this build can use of an unfinished one is kept. ``BusyError`` (without ``force``) for another dataset, and for
     a folder that no build made: its files may be somebody's only ones.
     """
-    beside = folder.with_name(f".{folder.name}.new")
-    if not folder.exists() and (beside / MANIFEST).is_file():  # killed while it was put in its place
-        Site(folder, beside).settle()
+    replacement = beside(folder)
+    if not folder.exists() and (replacement / MANIFEST).is_file():  # killed while it was put in its place
+        Site(folder, replacement).settle()
+    if (folder / MANIFEST).is_file():
+        for found in list(leftovers(folder)):  # killed after that
+            delete(found)
     if _is_finished(folder, wanted, session):
         return None
     if not session.config.dataset.tasks_only:
@@ -181,12 +151,12 @@ def _begun(session: Session, folder: Path, wanted: dict[str, Any]) -> Site | Non
     if taken and not begun and not session.force:
         raise BusyError(f"{folder} is no dataset of metavqa; choose another --name, or replace it with --force")
     replaces = taken and (not begun or (session.force and (folder / MANIFEST).is_file()))
-    site = Site(folder, beside if replaces else folder)
-    found = _read_recipe(site.work / RECIPE)
-    if not _same(found, wanted):  # another shard would go on with what is removed here
-        _refuse_shards(folder)
+    site = Site(folder, replacement if replaces else folder)
+    begun_with = _read_recipe(site.work / RECIPE)
+    if not _same(begun_with, wanted):  # another shard would go on with what is removed here
+        refuse_shards(folder)
     with explained(folder):
-        if not _same(found, wanted, tasks_only=True):
+        if not _same(begun_with, wanted, tasks_only=True):
             shutil.rmtree(site.work, ignore_errors=True)
         write_json(site.work / RECIPE, wanted)
     return site

@@ -59,10 +59,11 @@ def download(order: Order) -> Generator[Event, None, tuple[Downloaded, ...]]:
             yield from crew.events()
         finally:
             crew.stop()
-    failures = [result for result in crew.results.values() if isinstance(result, BaseException)]
+    results = [crew.results[archive.name] for archive in order.archives if archive.name in crew.results]
+    failures = [result for result in results if isinstance(result, BaseException)]
     if failures:
         raise _joined(failures, len(order.archives))
-    return tuple(result for archive in order.archives if isinstance(result := crew.results[archive.name], Downloaded))
+    return tuple(result for result in results if isinstance(result, Downloaded))
 
 
 def _check(plan: Plan, order: Order) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from metavqa_cli.clip.pipeline import Encoded, encode_images_of
 from metavqa_cli.engine.dataset import FEATURES, DatasetFolder
 from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.site import Shard
 from metavqa_cli.schema.events import Event, Narrated, ProgressMade
 from metavqa_cli.store.features import write_features
 from metavqa_cli.store.shards import SHARD, Broken, read_shard_state, shard_broken, shard_names, slices, write_shard
@@ -15,7 +16,6 @@ from metavqa_cli.tasks.taskset import TaskSet
 
 TEXT_BATCH = 512
 KIND = "images"
-Shard = tuple[int, int]  # this is the first number of the second many, from 1
 WHOLE: Shard = (1, 1)
 
 

@@ -1,17 +1,16 @@
 """`metavqa dataset rm`: what would be lost, and the removal in one step. Without torch."""
 
 import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from metavqa_cli.engine.site import MANIFEST, RECIPE, beside, delete, held, leftovers, put_aside, refuse_shards
 from metavqa_cli.schema.errors import BusyError, MissingError, UsageError
-from metavqa_cli.store import locks, runs
-from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name
+from metavqa_cli.store import runs
+from metavqa_cli.store.atomic import explained
 from metavqa_cli.store.workspace import Workspace
 
-OWN = ("dataset.json", "recipe.json")  # one of them is in every dataset, however little of it is finished
+OWN = (MANIFEST, RECIPE)  # one of them is in every dataset, however little of it is finished
 
 
 @dataclass(frozen=True)
@@ -52,31 +51,12 @@ def remove_dataset(workspace: Workspace, doomed: Doomed) -> None:
     busy = [name for name in doomed.runs if runs.get(workspace, name).state() == "running"]
     if busy:
         raise BusyError(f"dataset {path.name!r} is used by the running {', '.join(busy)}; stop that before removing it")
-    with locks.hold(path.with_name(f".{path.name}.lock"), f"dataset {path.name}"), explained(path):
-        _refuse_shards(path)
-        target = path.with_name(f"{temporary_name()}-{path.name}")
-        path.rename(target)  # one step: a kill during the deletion leaves no half dataset behind
-        for found in list(_beside(path)):
-            if found.is_symlink():
-                found.unlink()
-            else:
-                shutil.rmtree(found)
-
-
-def _refuse_shards(path: Path) -> None:
-    """``BusyError`` while another process embeds a share of the images."""
-    for lock in path.parent.iterdir():
-        if lock.name.startswith(f".{path.name}.shard-") and lock.suffix == ".lock" and locks.is_held(lock):
-            holder = locks.read_owner(lock) or "another process"
-            raise BusyError(f"a shard of dataset {path.name} is being made by {holder}; wait for it, or stop it")
-
-
-def _beside(path: Path) -> Iterator[Path]:
-    """Folders that a killed replacement or removal of this dataset left."""
-    for found in path.parent.iterdir():
-        left = found.name.startswith(TEMPORARY) and found.name[len(temporary_name()) :] == f"-{path.name}"
-        if left or found.name == f".{path.name}.new":
-            yield found
+    with held(path), explained(path):
+        refuse_shards(path)
+        put_aside(path)  # one step: a kill during the deletion leaves no half dataset behind
+        for found in (*leftovers(path), beside(path)):
+            if found.exists() or found.is_symlink():
+                delete(found)
 
 
 def _size(path: Path) -> int:

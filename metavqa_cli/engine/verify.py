@@ -73,7 +73,7 @@ def verify_dataset(folder: Path, *, decode: bool = False, workers: int = 1) -> G
         yield ProgressMade("checking files", done, max(done, len(parts)), "files")
     places, wrong = _places(folder)
     gone, sizes = look_for(places)
-    differences += [*wrong, *gone, *([] if wrong or gone else _total_differs(manifest, sizes))]
+    differences += [*wrong, *gone, *([] if wrong or gone or not places else _total_differs(manifest, sizes))]
     there = [(image, places[image]) for image in sorted(sizes) if decode and sizes[image]]
     for done, broken in decode_all(there, workers):
         differences += broken

@@ -74,14 +74,22 @@ def fetch(remote: Remote, path: Path, tell: Tell, patience: Patience | None = No
 
 def _pause(trouble: Trouble, failures: int, remote: Remote, part: "_Part", patience: Patience, tell: Tell) -> None:
     """Wait before the next attempt, or raise the ``MissingError`` that ends the fetch."""
-    kept = f"{part.length} of {remote.size} bytes are kept, and the same command goes on from there"
+    kept = (
+        f"{part.length} of {remote.size} bytes are kept, and the same command goes on from there"
+        if part.is_known
+        else "the same command begins anew, for nothing tells if the server still has the same file (--sha256 would)"
+    )
     if failures > patience.retries:
         raise MissingError(f"cannot fetch {remote.url}: {trouble}, in {failures} attempts in a row; {kept}")
     backoff = min(LONGEST_BACKOFF, BACKOFF_SECONDS * 2 ** max(0, min(failures, 10) - 1))
     wait = backoff if trouble.wait is None else trouble.wait
     if wait > LONGEST_WAIT:
         raise MissingError(f"cannot fetch {remote.url} now: {trouble}, asking for {wait:.0f} s of patience; {kept}")
-    tell(Narrated(f"{part.name}: {trouble}; trying again in {wait:.0f} s, from byte {part.length}"))
+    tell(
+        Narrated(
+            f"{part.name}: {trouble}; trying again in {wait:.0f} s, from byte {part.length if part.is_known else 0}"
+        )
+    )
     patience.sleep(wait)
 
 
@@ -116,6 +124,11 @@ class _Part:
         self.length = part_length(remote, path)
         self.validator = _noted_validator(_read_note(self.note)) if self.length else None
         self.digest = _digest(self.path, self.length, tell) if self.length else hashlib.sha256()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether something can tell that what the server sends next belongs to what is there."""
+        return not self.length or bool(self.validator or self.remote.sha256)
 
     def begin(self, validator: str | None) -> None:
         """Empty the part, then note what the server is about to send: a kill in between leaves an empty part."""
@@ -190,7 +203,7 @@ def _digest(path: Path, length: int, tell: Tell) -> Any:
 def _attempt(remote: Remote, part: _Part, timeout: float, tell: Tell) -> None:
     """One request, and as much of its body as comes. ``Trouble`` when the file is not complete after it."""
     headers = {}
-    if part.length and (part.validator or remote.sha256):  # else nothing could tell whether it is still the same file
+    if part.length and part.is_known:
         headers["Range"] = f"bytes={part.length}-"
         if part.validator:
             headers["If-Range"] = part.validator

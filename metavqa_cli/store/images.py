@@ -52,8 +52,7 @@ def read_index(path: Path) -> dict[str, ImageFile]:
     for number, line in enumerate(lines, 1):
         try:
             if roots is None:
-                known = [Path(root) for root in json.loads(line)["roots"]]
-                roots = [(root, root.is_file() or (root.suffix.lower() == ".zip" and not root.is_dir())) for root in known]
+                roots = [(root, _is_packed(root)) for root in map(Path, json.loads(line)["roots"])]
             else:
                 image, at, name = json.loads(line)
                 root, packed = roots[at]
@@ -63,6 +62,11 @@ def read_index(path: Path) -> dict[str, ImageFile]:
                 f"{path}, line {number} is damaged ({error}); build the dataset again with --force"
             ) from None
     return found
+
+
+def _is_packed(root: Path) -> bool:
+    """Whether a root is an archive; one that is not there tells it by its name."""
+    return root.is_file() or (root.suffix.lower() == ".zip" and not root.is_dir())
 
 
 def local_files(folder: Path, images: Iterable[str], suffix: str = ".png") -> dict[str, ImageFile]:

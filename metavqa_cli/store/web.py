@@ -23,7 +23,7 @@ PASSING = frozenset({408, 425, 429})  # refusals that pass with time, beside all
 WAIT_ASKED = frozenset({429, 503})
 SCHEMES = ("http", "https")
 WAY_OUT = "check the address in a browser, or name a mirror with --base-url or --images-url"
-CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
 class Trouble(Exception):
@@ -58,6 +58,8 @@ def request(url: str, headers: Mapping[str, str], timeout: float) -> HTTPRespons
         raise Trouble(f"no connection ({_reason(error.reason)})") from None
     except (OSError, HTTPException) as error:
         raise Trouble(f"no answer ({_reason(error)})") from None
+    except ValueError as error:  # what urlsplit says of a damaged address
+        raise MissingError(f"{url} redirects to what is no address ({_reason(error)}); {WAY_OUT}") from None
     encoding = response.headers.get("Content-Encoding", "identity")
     if response.status not in (OK, PARTIAL) or encoding != "identity":
         response.close()
@@ -121,7 +123,7 @@ def content_range(headers: Message) -> tuple[int, int | None] | None:
 def content_length(headers: Message) -> int | None:
     """``Content-Length``, or None."""
     text = (headers.get("Content-Length") or "").strip()
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
 def _date(text: str | None) -> datetime | None:

@@ -314,7 +314,7 @@ def test_a_full_disk_costs_nothing_but_the_time(
 def test_a_full_disk_while_a_dataset_is_built(metavqa: Terminal, full: Workspace) -> None:
     command = ["dataset", "build", "--name", "small", "--images", "240", "--set", "dataset.questions=150",
                "--set", "dataset.pairs_per_task=20", "--set", "dataset.min_pairs=5"]  # fmt: skip
-    for name in ("tasks.jsonl", "images.safetensors", "dataset.json"):
+    for name in ("tasks.jsonl", "images-00001-of-00001.safetensors", "dataset.json"):
         with no_space([name]):
             assert_refused(metavqa(*command), 1, name, "the disk is full")
         assert full.datasets() == ["mini"]

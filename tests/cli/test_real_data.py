@@ -86,7 +86,7 @@ def test_the_protocols_options(metavqa: Terminal, vqa: Path, options: tuple[str,
     if tasks:
         assert data(done)["tasks"] == tasks
     else:
-        assert_refused(done, 1, "no task is left after the filters", "dataset.min_pairs")
+        assert_refused(done, 1, "no task is left after the filters", "--min-pairs")
 
 
 def test_at_least_twenty_is_one_pair_less_than_more_than_twenty(metavqa: Terminal, tmp_path: Path) -> None:
@@ -114,7 +114,10 @@ def test_at_least_twenty_is_one_pair_less_than_more_than_twenty(metavqa: Termina
         (["--source", "vqa2", "--path", ".", "--precision", "fp8"], 2, ("clip.precision",)),
         (["--source", "vqa2", "--path", ".", "--validation", "1.5"], 2, ("validation_fraction",)),
         (["--source", "vqa2", "--path", ".", "--name", "../up"], 2, ("dataset.name",)),
-        (["--source", "vqa2", "--path", ".", "--question-file", "a.json"], 2, ("annotation",)),
+        (["--source", "vqa2", "--path", ".", "--question-file", "a.json"], 2, ("--annotation-file",)),
+        (["--source", "folder", "--path", "nowhere"], 3, ("nowhere", "No such file")),
+        (["--source", "vqa2", "--path", "~nobody-of-that-name/vqa"], 2, ("~nobody-of-that-name", "home folder")),
+        (["--source", "vqa2", "--path", "caf\udce9"], 2, ("caf", "not UTF-8", "link")),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_sentence_and_the_documented_code(

@@ -257,6 +257,15 @@ def test_a_replacement_killed_between_its_two_moves_is_found(workspace: Workspac
     assert workspace.datasets() == ["mine"]
 
 
+def test_what_a_killed_replacement_did_not_delete_is_deleted_later(workspace: Workspace, data: Path) -> None:
+    build(workspace, data)
+    kept = [".tmp-0123abcd-other-mine", ".tmp-0123abcd-mine.b"]
+    for name in (".tmp-0123abcd-mine", *kept):
+        (workspace.datasets_dir / name / "images").mkdir(parents=True)
+    assert build(workspace, data) == [Reused("dataset", "mine")]
+    assert sorted(path.name for path in workspace.datasets_dir.iterdir() if path.is_dir()) == sorted([*kept, "mine"])
+
+
 def test_another_picture_under_the_same_name_is_another_fingerprint(tmp_path: Path, data: Path) -> None:
     prints = []
     for name in ("one", "two"):
@@ -290,7 +299,7 @@ def interrupted(workspace: Workspace, data: Path, **how: Any) -> Iterator[Event]
     return events
 
 
-@pytest.mark.parametrize("number", [5, 39])  # 39 images are one shard of eight fewer than 41, and as many as 40
+@pytest.mark.parametrize("number", [5, 39])
 def test_an_image_that_came_while_a_build_was_interrupted_is_used(
     tmp_path: Path, workspace: Workspace, data: Path, number: int
 ) -> None:
@@ -374,7 +383,7 @@ def test_a_part_of_what_is_about_the_whole_is_refused(
     workspace: Workspace, data: Path, how: dict[str, bool], option: str
 ) -> None:
     with pytest.raises(UsageError, match=f"^{option} is about a whole dataset"):
-        build(workspace, data, part=(1, 2), **how)  # type: ignore[arg-type]
+        build(workspace, data, part=(1, 2), **how)
 
 
 def test_a_folder_of_images_may_be_called_like_an_archive(workspace: Workspace, data: Path, tmp_path: Path) -> None:

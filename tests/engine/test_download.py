@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import threading
 import zipfile
@@ -244,6 +245,13 @@ def test_the_plan_counts_parts_files_and_what_is_still_packed(get: Downloads, se
 def test_a_plan_touches_nothing(get: Downloads, server: Server) -> None:
     assert make_plan(get.order()).remaining == sum(map(len, BODIES.values()))
     assert not get.folder.exists() and server.asked == []
+
+
+def test_a_pipe_under_the_name_is_not_waited_for(get: Downloads, server: Server) -> None:
+    get.folder.mkdir(parents=True)
+    os.mkfifo(get.folder / "one.zip")
+    with pytest.raises(JobError, match=r"one\.zip is a pipe or a device, but"):
+        get()
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -145,6 +145,7 @@ def touch_hidden(folder: Path) -> None:
 
 CHANGES: dict[str, tuple[Callable[[Path], object], list[tuple[str, str]]]] = {
     "a file is removed": (lambda d: (d / FEATURES).unlink(), [(FEATURES, "missing")]),
+    "the tasks are removed": (lambda d: (d / "tasks.jsonl").unlink(), [("tasks.jsonl", "missing")]),
     "a file is added": (lambda d: (d / "notes.txt").write_text("x"), [("notes.txt", "extra")]),
     "a file grows": (lambda d: grow(d / "tasks.jsonl"), [("tasks.jsonl", "size")]),
     "a bit flips": (lambda d: flip(d / FEATURES), [(FEATURES, "content")]),
@@ -245,6 +246,9 @@ def test_an_image_that_the_index_lost_and_a_damaged_index_are_told(listed: Path)
     assert problems(listed) == [("images.jsonl", "size"), ("5", "missing")]
     (listed / "images.jsonl").write_text("".join([*lines[:-1], "cut"]))
     assert problems(listed) == [("images.jsonl", "size"), ("images.jsonl", "damaged")]
+    (listed / "images.jsonl").write_text("".join(lines))
+    (listed / "tasks.jsonl").unlink()
+    assert problems(listed) == [("tasks.jsonl", "missing")]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -286,6 +286,24 @@ def test_a_redirect_to_another_kind_of_place_is_not_followed(server: Server, get
     assert get.left() == set()
 
 
+@pytest.mark.parametrize("place", ["ftp://[a", "http://[::1/x"])
+def test_a_redirect_to_a_damaged_address_is_explained(server: Server, get: Fetcher, place: str) -> None:
+    url = server.serve("file.zip", BODY, Reply(status=302, headers=(("Location", place),)))
+    with pytest.raises(MissingError, match=f"{url} redirects to what is no address"):
+        get(url)
+
+
+def test_a_part_that_nothing_vouches_for_is_not_promised_to_be_kept(server: Server, get: Fetcher) -> None:
+    url = server.serve("file.zip", BODY, *[Reply(cut=300_000)] * 9, tag=None, date=None)
+    with pytest.raises(MissingError, match=r"in 2 attempts in a row; the same command begins anew, .*--sha256"):
+        get(url, retries=1)
+    waits = [event.message for event in get.told if isinstance(event, Narrated) and "trying again" in event.message]
+    assert waits and all(wait.endswith("from byte 0") for wait in waits)
+    server.replies["file.zip"] = [Reply(cut=300_000), Reply(status=503)]
+    with pytest.raises(MissingError, match="600000 of 768007 bytes are kept"):
+        get(url, SHA, retries=0)
+
+
 def test_a_redirect_in_a_circle_ends(server: Server, get: Fetcher) -> None:
     move = Reply(status=302, headers=(("Location", server.url + "file.zip"),))
     with pytest.raises(MissingError, match="HTTP 302"):
@@ -390,6 +408,11 @@ def test_a_date_as_young_as_the_answer_is_no_validator() -> None:
     assert web.validator(headers(Last_Modified=OLD, Date=OLD)) is None
     assert web.validator(headers(Last_Modified=OLD)) is None
     assert web.validator(headers(Last_Modified="yesterday", Date=OLD)) is None
+
+
+def test_a_number_of_thousands_of_digits_is_no_length() -> None:
+    assert web.content_length(headers(Content_Length="9" * 5000)) is None
+    assert web.content_range(headers(Content_Range=f"bytes 0-1/{'9' * 5000}")) is None
 
 
 @given(st.text(max_size=40))

@@ -89,10 +89,10 @@ def _funnel(groups: Groups, protocol: Protocol) -> Funnel:
     return [
         ("different questions", len(groups)),
         (
-            f"with {protocol.min_pairs} images or more (of answers with two images or more; dataset.min_pairs)",
+            f"with {protocol.min_pairs} images or more (of answers with two images or more; --min-pairs)",
             len(large),
         ),
-        (f"with {protocol.min_answers} such answers or more (dataset.min_answers)", len(varied)),
+        (f"with {protocol.min_answers} such answers or more (--min-answers)", len(varied)),
         ("that offer no choice ('or')", len(filter_groups(dict(varied), protocol))),
     ]
 

@@ -65,9 +65,9 @@ def find_table(path: str) -> Path:
         )
     place = absolute(path)
     if not is_folder(place):
+        check_file(place)
         if place.suffix.lower() not in SUFFIXES:
             raise UsageError(f"dataset.path is {place}, expected a folder or a file ending in .csv, .tsv or .jsonl")
-        check_file(place)
         return place
     tables = sorted(found for found in place.iterdir() if found.suffix.lower() in SUFFIXES and found.is_file())
     if len(tables) == 1:
@@ -119,7 +119,7 @@ def _image_id(path: str, place: str) -> str:
     if PurePath(path).is_absolute():
         return str(absolute(path))
     normal = posixpath.normpath(path.replace("\\", "/"))
-    if normal.startswith("..") or normal == ".":
+    if normal.startswith("../") or normal in ("..", "."):
         _refuse(place, f"the image {path!r} leads out of the table's folder", "a path inside it or an absolute one")
     return normal
 

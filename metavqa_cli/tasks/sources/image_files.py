@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from metavqa_cli.schema.config import Dataset
-from metavqa_cli.schema.errors import MissingError
+from metavqa_cli.schema.errors import MissingError, UsageError
 from metavqa_cli.store.images import ImageFile
 from metavqa_cli.tasks.sources.material import Progress, unwatched
 from metavqa_cli.tasks.sources.packed import absolute, looks_packed, members
-from metavqa_cli.tasks.sources.vqa2_files import is_folder, source_folder
+from metavqa_cli.tasks.sources.vqa2_files import is_folder, is_subfolder, source_folder
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 FOLDERS = frozenset({"images", "mscoco", "coco", "train2014", "val2014", "data", "downloads"})
@@ -20,11 +20,13 @@ ARCHIVES = frozenset({"train2014.zip", "val2014.zip"})
 def image_roots(config: Dataset) -> list[Path]:
     """The folders and archives to look in. ``MissingError`` naming one that is not there."""
     if not config.image_roots:
-        return [source_folder(config, "the images (or the folders of dataset.image_roots)")]
+        if not config.path:
+            raise UsageError("dataset.image_roots and dataset.path are empty; name the images with --image-root")
+        return [source_folder(config, "the images")]
     roots = [absolute(root) for root in config.image_roots]
     for root in roots:
         if not is_folder(root) and not looks_packed(root):
-            raise MissingError(f"{root} (in dataset.image_roots) is no folder and no zip of images; check the path")
+            raise MissingError(f"{root} (in dataset.image_roots) is no folder and no zip of images; check --image-root")
     return roots
 
 
@@ -70,7 +72,7 @@ def _scan(folder: Path) -> tuple[list[str], list[str]]:
     """The names of files and of folders in ``folder``, each sorted."""
     try:
         with os.scandir(folder) as entries:
-            names = sorted((entry.name, entry.is_dir()) for entry in entries)
+            names = sorted((entry.name, is_subfolder(entry)) for entry in entries)
     except OSError as error:
         raise MissingError(f"{folder} cannot be read: {error.strerror or error}; check its permissions") from None
     return [name for name, is_dir in names if not is_dir], [name for name, is_dir in names if is_dir]

@@ -44,7 +44,8 @@ def find_splits(config: Dataset) -> list[Split]:
         if len(config.question_files) != len(config.annotation_files):
             raise UsageError(
                 f"dataset.question_files has {len(config.question_files)} files and dataset.annotation_files "
-                f"{len(config.annotation_files)}, expected as many; name them in the same order"
+                f"{len(config.annotation_files)}, expected as many; name an --annotation-file for each "
+                "--question-file, in the same order"
             )
         pairs = zip(config.question_files, config.annotation_files, strict=True)
         return [Split(_named("questions", questions), _named("annotations", said)) for questions, said in pairs]
@@ -58,7 +59,9 @@ def source_folder(config: Dataset, what: str) -> Path:
         raise UsageError(f"dataset.path is empty, expected the folder with {what}; name it with --path")
     folder = absolute(config.path)
     if not is_folder(folder):
-        raise MissingError(f"there is no folder {folder}, in which {what} were expected; check --path")
+        is_file = os.path.isfile(folder)  # noqa: PTH113 (unlike Path.is_file it never raises)
+        found = f"{folder} is a file" if is_file else f"there is no folder {folder}"
+        raise MissingError(f"{found}, expected the folder with {what}; check --path")
     return folder
 
 
@@ -67,6 +70,14 @@ def is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except (OSError, ValueError):
+        return False
+
+
+def is_subfolder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a folder; a link that leads in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
         return False
 
 
@@ -81,7 +92,7 @@ def known_folders(top: Path, names: frozenset[str], depth: int = DEPTH) -> Itera
 def _subfolders(folder: Path, names: frozenset[str]) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(Path(entry) for entry in entries if entry.name.lower() in names and entry.is_dir())
+            return sorted(Path(entry) for entry in entries if entry.name.lower() in names and is_subfolder(entry))
     except OSError as error:
         raise MissingError(f"{folder} cannot be read: {error.strerror or error}; check its permissions") from None
 
@@ -96,7 +107,8 @@ def _find(what: What, split: str, folders: Sequence[Path]) -> Source:
             return _in_zip(folder / packed, wanted)
     raise MissingError(
         f"neither {wanted} nor {packed} is in {folders[0]} (or a folder like Questions, Annotations or vqa in it); "
-        f"get it with {DOWNLOAD}, or name the files with dataset.question_files and dataset.annotation_files"
+        f"get it with {DOWNLOAD}, or name the files (of one split, or of more) with --question-file and "
+        "--annotation-file"
     )
 
 
@@ -106,7 +118,8 @@ def _named(what: What, name: str) -> Source:
         check_file(path)
     except MissingError:
         raise MissingError(
-            f"there is no file {path} (in dataset.{what[:-1]}_files); check the path, or get it with {DOWNLOAD}"
+            f"there is no file {path} (in dataset.{what[:-1]}_files); check --{what[:-1]}-file, or get it "
+            f"with {DOWNLOAD}"
         ) from None
     return _in_zip(path, f"_{what}.json") if looks_packed(path) else Source(path)
 

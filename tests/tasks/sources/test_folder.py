@@ -142,14 +142,16 @@ def test_images_are_files_below_the_table_or_absolute(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     outside = tmp_path / "outside.jpg"
     table = [*rows(20), ("./photos//20.jpg", *rows()[0][1:]), ("photos\\21.jpg", *rows()[0][1:]),
-             (str(outside), *rows()[0][1:]), ("photos/gone.jpg", *rows()[0][1:])]  # fmt: skip
+             (str(outside), *rows()[0][1:]), ("..dots.jpg", *rows()[0][1:]),
+             ("photos/gone.jpg", *rows()[0][1:])]  # fmt: skip
     for i in range(22):
         (tmp_path / "photos" / f"{i}.jpg").touch()
     outside.touch()
+    (tmp_path / "..dots.jpg").touch()
     found = read(config(write(tmp_path, as_csv(table)), tasks_only=False))
     assert found.images["photos/20.jpg"] == ImageFile(tmp_path, "photos/20.jpg")
     assert found.images[str(outside)] == ImageFile(tmp_path, "outside.jpg")
-    assert (len(found.images), found.missing) == (23, ("photos/gone.jpg",))
+    assert (len(found.images), found.missing) == (24, ("photos/gone.jpg",))
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "photos").mkdir(parents=True)
     (elsewhere / "photos" / "gone.jpg").touch()
@@ -235,10 +237,13 @@ def test_the_table_must_be_the_only_one_in_its_folder_or_named(tmp_path: Path) -
         inputs(config(""))
     with pytest.raises(MissingError, match=r"no CSV, TSV or JSONL table in .*columns image, question, answer"):
         inputs(config(tmp_path))
+    write(tmp_path, "text", "notes.txt")
     with pytest.raises(UsageError, match=r"notes\.txt, expected a folder or a file ending in"):
         inputs(config(tmp_path / "notes.txt"))
     with pytest.raises(MissingError, match=r"gone\.csv cannot be read: No such file"):
         inputs(config(tmp_path / "gone.csv"))
+    with pytest.raises(MissingError, match=r"gone cannot be read: No such file"):
+        inputs(config(tmp_path / "gone"))
     for name in ("a.csv", "b.jsonl"):
         write(tmp_path, as_csv(rows()), name)
     with pytest.raises(UsageError, match=r"has 2 tables \(a\.csv, b\.jsonl\), expected one; name the file with --path"):

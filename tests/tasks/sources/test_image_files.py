@@ -10,6 +10,7 @@ from metavqa_cli.schema.config import Dataset
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.store.images import ImageFile
 from metavqa_cli.tasks.sources.image_files import find_coco, find_paths, image_roots
+from metavqa_cli.tasks.sources.vqa2_files import known_folders
 from tests.tasks.sources import vqa
 from tests.tasks.sources.tables import broken
 
@@ -84,6 +85,16 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     assert find_coco([name(1), name(2)], [tmp_path])[1] == (name(2),)
 
 
+def test_a_link_to_itself_hides_no_other_image(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").touch()
+    for circle in (tmp_path / "data", tmp_path / "images" / "b.jpg"):
+        circle.symlink_to(circle.name)
+    assert find_coco(["a"], [tmp_path])[0] == {"a": ImageFile(tmp_path / "images", "a.jpg")}
+    assert find_paths(["images/a.jpg"], [tmp_path])[1] == ()
+    assert list(known_folders(tmp_path, frozenset({"data", "images"}))) == [tmp_path, tmp_path / "images"]
+
+
 def test_a_damaged_archive_of_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "val2014.zip").write_bytes(b"PK nonsense")
     assert "val2014.zip is no complete zip archive" in broken(JobError, lambda: find_coco([name(1)], [tmp_path]))
@@ -97,9 +108,9 @@ def test_roots_are_the_named_ones_or_the_path(tmp_path: Path) -> None:
     archive = vqa.write_zip(tmp_path / "photos.zip", {})
     assert image_roots(config(path=str(tmp_path))) == [tmp_path]
     assert image_roots(config(path="nowhere", image_roots=[str(tmp_path), str(archive)])) == [tmp_path, archive]
-    with pytest.raises(MissingError, match=r"nowhere \(in dataset\.image_roots\) is no folder"):
+    with pytest.raises(MissingError, match=r"nowhere \(in dataset\.image_roots\) is no folder .*check --image-root"):
         image_roots(config(image_roots=["nowhere"]))
-    with pytest.raises(UsageError, match=r"dataset\.path is empty, expected the folder with the images"):
+    with pytest.raises(UsageError, match=r"dataset\.path are empty; name the images with --image-root"):
         image_roots(config())
 
 

@@ -120,8 +120,8 @@ def test_questions_are_chosen_before_the_split(tmp_path: Path) -> None:
               "1 different questions", "1 with 21 images"]),
         ({"answer_types": ["colour"]}, ["0 of answer type colour (dataset.answer_types)"]),
         ({"match": "elephant"}, ["24 of answer type", "0 that dataset.match and dataset.exclude leave"]),
-        ({"min_pairs": 25}, ["0 with 25 images or more", "dataset.min_pairs"]),
-        ({"min_answers": 4}, ["1 with 21 images or more", "0 with 4 such answers or more (dataset.min_answers)"]),
+        ({"min_pairs": 25}, ["0 with 25 images or more", "--min-pairs"]),
+        ({"min_answers": 4}, ["1 with 21 images or more", "0 with 4 such answers or more (--min-answers)"]),
     ],
 )  # fmt: skip
 def test_when_nothing_is_left_the_counts_at_each_filter_are_told(

@@ -1,0 +1,83 @@
+"""Where a dataset is made, who is at it, and what an interruption may leave beside it. Without torch."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from metavqa_cli.schema.errors import BusyError
+from metavqa_cli.store import locks
+from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name
+
+RECIPE, MANIFEST = "recipe.json", "dataset.json"
+Shard = tuple[int, int]  # this is the first number of the second many, from 1
+
+
+def beside(folder: Path) -> Path:
+    """Where the replacement of the dataset in ``folder`` is made."""
+    return folder.with_name(f".{folder.name}.new")
+
+
+def put_aside(folder: Path) -> Path:
+    """Move what is in ``folder`` out of the way, in one step; returns where it is."""
+    aside = folder.with_name(f"{temporary_name()}-{folder.name}")
+    folder.rename(aside)
+    return aside
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """What a killed replacement or removal of the dataset in ``folder`` put aside and did not delete."""
+    for found in folder.parent.iterdir():
+        if found.name.startswith(TEMPORARY) and found.name[len(temporary_name()) :] == f"-{folder.name}":
+            yield found
+
+
+def delete(folder: Path) -> None:
+    """Remove a folder; of a link, the link alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a dataset is to be (``folder``) and where it is made: there, or beside a dataset that it will replace."""
+
+    folder: Path
+    work: Path
+
+    def settle(self) -> None:
+        """Put what was made in its place, and remove what it replaces."""
+        if self.work == self.folder:
+            return
+        with explained(self.folder):
+            if self.folder.exists():
+                put_aside(self.folder)
+            self.work.rename(self.folder)
+            for found in list(leftovers(self.folder)):
+                delete(found)
+
+
+@contextmanager
+def held(folder: Path, patience: float = locks.PATIENCE_SECONDS) -> Iterator[None]:
+    """Nobody else builds or removes the dataset in ``folder`` meanwhile; ``BusyError`` says who does."""
+    with locks.hold(folder.with_name(f".{folder.name}.lock"), f"dataset {folder.name}", patience):
+        yield
+
+
+@contextmanager
+def shard_held(folder: Path, part: Shard) -> Iterator[None]:
+    """Nobody else embeds this share of the dataset meanwhile; ``BusyError`` says who does."""
+    lock = folder.with_name(f".{folder.name}.shard-{part[0]}-of-{part[1]}.lock")
+    with locks.hold(lock, f"shard {part[0]}/{part[1]} of dataset {folder.name}"):
+        yield
+
+
+def refuse_shards(folder: Path) -> None:
+    """``BusyError`` while a process embeds a share of the dataset in ``folder``."""
+    for lock in folder.parent.glob("*.lock"):
+        if lock.name.startswith(f".{folder.name}.shard-") and locks.is_held(lock):
+            holder = locks.read_owner(lock) or "another process"
+            raise BusyError(f"a shard of dataset {folder.name} is being made by {holder}; wait for it, or stop it")
