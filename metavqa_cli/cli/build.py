@@ -16,6 +16,7 @@ from metavqa_cli.cli.options import (
     PresetOption,
     SetOption,
     chosen_format,
+    from_home,
     workspace,
 )
 from metavqa_cli.cli.ranges import shard_of
@@ -107,17 +108,11 @@ def build(
     session = _sharing_cores(open_session(preset, config, set, flags, force=force))
     from metavqa_cli.engine.build import build_dataset
 
+    if world > 1 and not shard:
+        console.narrate(f"process {part[0]} of {part[1]}, as RANK and WORLD_SIZE say: each embeds its share")
     console.follow(build_dataset(session, part))
     if session.config.dataset.name in workspace().datasets():  # else other shards are still at work
         console.emit(describe(session.config.dataset.name), form)
-
-
-def from_home(path: Path) -> Path:
-    """The path with a home folder (``~``) written out. ``UsageError`` when there is no such person."""
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise UsageError(f"{path} begins with the home folder of somebody unknown here; write the path out") from None
 
 
 def _absolute(path: Path | None) -> str | None:
@@ -138,13 +133,23 @@ def _paths(paths: PathsOption) -> list[str | None] | None:
 
 def _torchrun() -> tuple[int, int]:
     """Number of this process and of all, as torchrun says; the only one without it."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, world = _counted("RANK", 0), _counted("WORLD_SIZE", 1)
+    if rank >= world:
+        raise UsageError(f"the environment says RANK={rank} of WORLD_SIZE={world}; unset both, or use torchrun")
+    return rank, world
+
+
+def _counted(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal():
+        raise UsageError(f"the environment says {variable}={text!r}, expected a number, as torchrun sets it; unset it")
+    return int(text)
 
 
 def _sharing_cores(session: "Session") -> "Session":
     """The session, in which each of the processes that torchrun runs on this machine decodes with its share of the
     cores, unless their number is configured."""
-    runtime, here = session.config.runtime, int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    runtime, here = session.config.runtime, _counted("LOCAL_WORLD_SIZE", 1)
     if runtime.workers or here == 1:
         return session
     share = runtime.model_copy(update={"workers": max(1, (os.cpu_count() or 1) // here)})
@@ -152,7 +157,7 @@ def _sharing_cores(session: "Session") -> "Session":
 
 
 def _local_rank() -> int:
-    return int(os.environ.get("LOCAL_RANK", 0))
+    return _counted("LOCAL_RANK", 0)
 
 
 def _on_gpus(world: int) -> bool:

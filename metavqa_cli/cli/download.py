@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 import typer
 
 from metavqa_cli.cli import console
-from metavqa_cli.cli.build import from_home
 from metavqa_cli.cli.console import Format
-from metavqa_cli.cli.options import FormatOption, JsonOption, chosen, chosen_format, workspace
+from metavqa_cli.cli.options import FormatOption, JsonOption, chosen, chosen_format, from_home, workspace
 from metavqa_cli.cli.ranges import name_list
 from metavqa_cli.schema.errors import InterruptedJob, UsageError
 

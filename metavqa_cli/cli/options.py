@@ -22,6 +22,9 @@ PRESETS_DIR = Path(__file__).parents[1] / "presets"
 # The options of `metavqa` itself may stand anywhere on the line: these take no value, those take one.
 GLOBAL_FLAGS = frozenset({"--ascii", "--debug", "--offline", "--quiet", "-q"})
 GLOBAL_VALUES = frozenset({"--workspace", "-w", "--color"})
+# An empty path would mean the folder one is in; a script with an unset variable gives one.
+PATHS = frozenset({"--path", "--to", "--out", "--output", "-o", "--png", "--sheet", "--predictions", "--image-root",
+                   "--question-file", "--annotation-file", "--config"})  # fmt: skip
 
 
 @dataclass
@@ -37,7 +40,15 @@ chosen = Globals()
 
 def workspace() -> Workspace:
     """The workspace of the running command: ``--workspace``, ``METAVQA_WORKSPACE``, or the platform's folder."""
-    return Workspace(chosen.root.expanduser().absolute() if chosen.root else Workspace.default_root())
+    return Workspace(from_home(chosen.root).absolute() if chosen.root else Workspace.default_root())
+
+
+def from_home(path: Path) -> Path:
+    """The path with a home folder (``~``) written out. ``UsageError`` when there is no such person."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UsageError(f"{path} begins with the home folder of somebody unknown here; write the path out") from None
 
 
 def hoist(args: Sequence[str]) -> list[str]:
@@ -51,7 +62,7 @@ def hoist(args: Sequence[str]) -> list[str]:
     for arg in remaining:
         if arg == "--":
             rest += [arg, *remaining]
-        elif arg.endswith("=") and arg[:-1] in GLOBAL_VALUES:
+        elif arg.endswith("=") and arg[:-1] in GLOBAL_VALUES | PATHS:
             raise UsageError(f"{arg[:-1]} is empty; give it a value")
         elif arg in GLOBAL_FLAGS or (arg.partition("=")[0] in GLOBAL_VALUES and "=" in arg):
             front.append(arg)
@@ -60,6 +71,11 @@ def hoist(args: Sequence[str]) -> list[str]:
             if value == "":
                 raise UsageError(f"{arg} is empty; give it a value")
             front += [arg] if value is None else [arg, value]
+        elif arg in PATHS:
+            value = next(remaining, None)
+            if value == "":
+                raise UsageError(f"{arg} is empty; give it a path")
+            rest += [arg] if value is None else [arg, value]
         else:
             rest.append(arg)
     return front + rest

@@ -129,9 +129,11 @@ def _show(path: Path, task: "Task", part: str, images: int | None, png: Path | N
 
     places = image_places(path, [image for image, _ in (*task.support, *task.query)])
     pairs = pairs_of(task, places, [name for name in PARTS if part in ("all", name)])
+    if png is not None and not places:
+        raise MissingError(f"dataset {path.name!r} has tasks only, no images to draw; build it without --tasks-only")
     if not places:
         console.narrate(f"dataset {path.name!r} has tasks only, no images")
-    if png is not None and places:
+    if png is not None:
         drawn = choose(pairs, DRAWN if images is None else images)
         for problem in write_contact(png, task, drawn):
             console.warn(problem)

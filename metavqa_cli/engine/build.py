@@ -237,8 +237,8 @@ def _check_splits(session: Session, summary: dict[str, Any]) -> None:
     empty = [split for split in ("train", "validation", "test") if not summary[split]]
     if empty:
         raise JobError(
-            f"{summary['tasks']} tasks leave none for {' and '.join(empty)}; give more data, or change "
-            "dataset.train_fraction and dataset.validation_fraction"
+            f"{summary['tasks']} tasks leave none for {' and '.join(empty)}, expected some for training, "
+            "validation and test; give more questions or images, or take smaller tasks (--min-pairs)"
         )
 
 

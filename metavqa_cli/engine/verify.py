@@ -155,6 +155,8 @@ def _checked(found: Mapping[str, list[Path]], manifest: Mapping[str, Any]) -> It
 
 
 def _compared(name: str, paths: list[Path], wanted: Entry) -> Difference | None:
+    if odd := next((path for path in paths if not path.is_file()), None):  # reading a pipe would wait for ever
+        return Difference(name, "damaged", f"{odd.name} is not a regular file")
     try:
         measured = _measure(name, paths)
         for key, value in measured.items():

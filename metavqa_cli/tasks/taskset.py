@@ -102,6 +102,8 @@ def dump_tasks(path: Path, tasks: TaskSet) -> None:
 
 def load_tasks(path: Path) -> TaskSet:
     """Read ``dump_tasks``'s file. ``MissingError`` when absent, ``JobError`` naming the line when damaged."""
+    if path.exists() and not path.is_file():
+        raise JobError(f"{path} is not a file; build the dataset again with --force")
     try:
         lines = path.read_bytes().splitlines()  # of bytes: a question may hold a character that str.splitlines cuts at
     except FileNotFoundError:

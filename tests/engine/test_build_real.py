@@ -257,6 +257,15 @@ def test_a_replacement_killed_between_its_two_moves_is_found(workspace: Workspac
     assert workspace.datasets() == ["mine"]
 
 
+def test_few_questions_leave_one_for_validation(workspace: Workspace, data: Path) -> None:
+    lines = (data / "table.csv").read_text().splitlines()
+    kept = [line for line in lines if any(name in line for name in ("image,", "car?", "dog?", "hat?", "cup?"))]
+    (data / "table.csv").write_text("\n".join(kept) + "\n")
+    built = build(workspace, data, validation_fraction=0.1)[-1]
+    assert isinstance(built, DatasetBuilt)
+    assert [built.summary[split] for split in ("train", "validation", "test")] == [2, 1, 1]
+
+
 def test_what_a_killed_replacement_did_not_delete_is_deleted_later(workspace: Workspace, data: Path) -> None:
     build(workspace, data)
     kept = [".tmp-0123abcd-other-mine", ".tmp-0123abcd-mine.b"]

@@ -1,5 +1,6 @@
 """Task sets describe themselves truly, survive the disk unchanged, and refuse damaged files."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,13 @@ def test_images_and_texts_are_listed_once() -> None:
     assert tasks.texts() == [CAR.question, *CAR.statements, DOG.question, *DOG.statements]
     assert TaskSet((CAR, CAR)).texts() == [CAR.question, *CAR.statements]
     assert tasks.of("test") == [DOG] and tasks.of("validation") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_place_of_the_tasks_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "tasks.jsonl")
+    with pytest.raises(JobError, match="is not a file"):
+        load_tasks(tmp_path / "tasks.jsonl")
 
 
 def test_the_summary_by_hand() -> None:

@@ -63,8 +63,9 @@ def make_tasks(groups: Groups, config: Dataset, describe: Describe, before: Funn
 
 
 def validation_splits(train: list[str], config: Dataset) -> dict[str, Split]:
-    """Which of the training questions train, and which are kept for validation."""
-    _, validation = split_validation(train, config.validation_fraction, config.seed)
+    """Which of the training questions train, and which are kept for validation: of several, at least one."""
+    share = max(config.validation_fraction, 1 / len(train)) if len(train) > 1 else 0.0
+    _, validation = split_validation(train, share, config.seed)
     kept = frozenset(validation)
     return {question: "validation" if question in kept else "train" for question in train}
 

@@ -126,7 +126,7 @@ def _image_id(path: str, place: str) -> str:
 
 def _table(path: Path, text: str) -> Iterator[Row]:
     """The rows of a CSV or TSV file; quoted cells may hold line ends."""
-    reader = csv.reader(StringIO(text, newline=""), delimiter=DELIMITERS[path.suffix.lower()], strict=True)
+    reader = csv.reader(StringIO(text, newline=""), delimiter=_delimiter(path, text), strict=True)
     header: list[str] | None = None
     line = 1
     try:
@@ -140,6 +140,17 @@ def _table(path: Path, text: str) -> Iterator[Row]:
             line = reader.line_num + 1
     except csv.Error as error:
         raise JobError(f"{path}, line {line}: {error}; mend the quotes in this row") from None
+
+
+def _delimiter(path: Path, text: str) -> str:
+    """What separates the cells: as the file's name says, unless only another usual one gives the three columns."""
+    usual = DELIMITERS[path.suffix.lower()]
+    first = text.split("\n", 1)[0]
+    for delimiter in (usual, ";", "\t", ","):
+        names = [cell.strip().strip('"').lower() for cell in first.split(delimiter)]
+        if all(column in names for column in COLUMNS):
+            return delimiter
+    return usual
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:

@@ -4,6 +4,7 @@
 support pairs and "test" the query pairs. ``prompt_meta.json`` may say the statement of each question.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,7 @@ def _tasks(path: Path, split: Split, templates: dict[str, str], progress: Progre
             _refuse(path, question, f"{kind(record)} stands there", 'an object with "train", "test" and "answers"')
         answers = _answers(path, question, record.get("answers"))
         support, query = (_pairs(path, question, record.get(key), key, answers) for key in ("train", "test"))
+        _check_once(path, question, [image for image, _ in (*support, *query)])
         template = templates.get(question) or to_template(question).text
         yield question, Task(question, template, answers, support, query, split, kind_of(question))
 
@@ -137,6 +139,13 @@ def _pairs(path: Path, question: str, pairs: Any, key: str, answers: tuple[str, 
         if not good or pair[1] not in label or not pair[0] or oddity(pair[0]):
             _refuse(path, question, f'"{key}"[{at}] is {shown(pair)}', "[image, one of the answers]")
     return tuple((image, label[answer]) for image, answer in pairs)
+
+
+def _check_once(path: Path, question: str, images: list[str]) -> None:
+    """An image in both sets would be judged by weights that saw its answer."""
+    if len(set(images)) < len(images):
+        twice = next(image for image, count in Counter(images).items() if count > 1)
+        _refuse(path, question, f'the image {shown(twice)} is there twice in "train" and "test" together', "it once")
 
 
 def _refuse(path: Path, question: str, found: str, expected: str) -> NoReturn:

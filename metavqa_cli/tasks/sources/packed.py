@@ -104,7 +104,8 @@ def text_of(source: Source, progress: Progress = unwatched) -> Iterator[str]:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             raise JobError(
-                f"{source} is not UTF-8 text (byte {seen - pending + error.start + 1:,}); save it as UTF-8"
+                f"{source} is not UTF-8 text (byte {seen - pending + error.start + 1:,}); "
+                "save it as UTF-8 (in a spreadsheet: CSV UTF-8)"
             ) from None
         yield text if seen else text.removeprefix("\ufeff")
         seen += len(chunk)

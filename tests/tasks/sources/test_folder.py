@@ -176,7 +176,7 @@ HEAD = "image,question,answer\n"
     [
         ("image,question\na.jpg,What?\n", ["line 1", "no column answer", '"image", "question"']),
         ("a.jpg;What?;red\n", ["line 1", "no column image and no column question and no column answer"]),
-        ("image;question;answer\n", ['"image;question;answer"', 'separated by ","']),
+        ("image|question|answer\n", ['"image|question|answer"', 'separated by ","']),
         ("image,question,answer,answer\n", ["line 1", "2 columns answer"]),
         (f"{HEAD}a.jpg,What?\n", ["line 2", "2 cells", "3, as in the header"]),
         (f"{HEAD}a.jpg,What?,red\n\nb.jpg,What, then?,red\n", ["line 4", "4 cells"]),
@@ -248,3 +248,9 @@ def test_the_table_must_be_the_only_one_in_its_folder_or_named(tmp_path: Path) -
         write(tmp_path, as_csv(rows()), name)
     with pytest.raises(UsageError, match=r"has 2 tables \(a\.csv, b\.jsonl\), expected one; name the file with --path"):
         inputs(config(tmp_path))
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_csv_with_another_usual_delimiter_is_read(tmp_path: Path, delimiter: str) -> None:
+    path = write(tmp_path, as_csv(rows(), delimiter))
+    assert read(config(path)).tasks == read(config(write(tmp_path, as_csv(rows())))).tasks

@@ -23,8 +23,10 @@ def config(folder: Path | str, **values: Any) -> Dataset:
 
 
 def task(*answers: str, images: int = 3) -> dict[str, Any]:
-    pairs = [[f"COCO_train2014_{i:012d}", answer] for answer in answers for i in range(images)]
-    return {"train": pairs, "test": pairs[::-1], "answers": list(answers)}
+    def pairs(first: int) -> list[list[str]]:
+        return [[f"COCO_train2014_{100 * k + first + i:012d}", a] for k, a in enumerate(answers) for i in range(images)]
+
+    return {"train": pairs(0), "test": pairs(images), "answers": list(answers)}
 
 
 GOOD: dict[str, Any] = {
@@ -126,7 +128,7 @@ def test_images_are_found_and_the_others_named(tmp_path: Path) -> None:
     assert {image: file.path.name for image, file in found.images.items()} == {
         f"COCO_train2014_{i:012d}": f"COCO_train2014_{i:012d}.jpg" for i in (0, 2)
     }
-    assert found.missing == ("COCO_train2014_000000000001",)
+    assert found.missing == tuple(image for image in found.tasks.image_ids() if image not in found.images) != ()
     assert read(config(tmp_path)).missing == ()
 
 
@@ -200,3 +202,10 @@ def test_a_cut_file_is_an_error_of_ours(tmp_path_factory: pytest.TempPathFactory
     (folder / TRAIN).write_bytes(data[: at % len(data)])
     message = broken(MetaVQAError, lambda: read(config(folder)))
     assert str(folder / TRAIN) in message
+
+
+def test_an_image_in_both_sets_of_a_task_is_refused(tmp_path: Path) -> None:
+    leaking = task("red", "blue")
+    leaking["test"] = [*leaking["test"], leaking["train"][0]]
+    path = write(tmp_path, meta_train={"What color is it?": leaking})
+    assert "is there twice" in broken(JobError, lambda: read(config(path)))
