@@ -94,23 +94,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import torch
 
     from metavqa_cli.clip.encoder import TINY, load_encoder
+    from tests.bench.features_gpu import random_encoder
     from tests.bench.photographs import make_photographs
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--large", help="also with this model of open_clip, random weights, e.g. ViT-B-32-quickgelu")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(arguments)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        encoder = load_encoder(TINY, torch.device("cpu"), Path(folder) / "cache")
+        tiny = load_encoder(TINY, torch.device("cpu"), Path(folder) / "cache")
         photographs = make_photographs(Path(folder) / "photographs", options.images)
-        for kind, files in {"photographs": photographs, "scenes": make_scenes(Path(folder), options.images)}.items():
+        kinds = {"photographs": (tiny, photographs), "scenes": (tiny, make_scenes(Path(folder), options.images))}
+        if options.large:
+            large = random_encoder(options.large, torch.device("cpu"), "fp32", Path(folder))
+            kinds[f"photographs, {options.large}"] = (large, photographs[: max(1, options.images // 4)])
+        for kind, (encoder, files) in kinds.items():
+            batch = options.batch if encoder is tiny else min(options.batch, 32)
             size = sum(path.stat().st_size for path in files) / len(files)
-            speeds = _rounded(measure(encoder, files, options.batch, options.workers))
+            speeds = _rounded(measure(encoder, files, batch, options.workers))
             found[kind] = {"bytes_per_image": round(size), "images_per_second": speeds}
     machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "machine": platform.machine()}
-    print(json.dumps({"machine": machine, "setting": {**vars(options), "encoder": TINY}, **found}, indent=2))
+    print(json.dumps({"machine": machine, "setting": vars(options), **found}, indent=2))
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:
