@@ -19,9 +19,10 @@ TEMPORARY = ".tmp-"
 UMASK = os.umask(0)  # can only be read by setting it; some libraries write files that their owner alone may read
 os.umask(UMASK)
 ANOTHER_PLACE = "choose a writable folder (--workspace, or the output's own option)"
+ANOTHER_DISK = "free some space, or choose another disk (--workspace, or the output's own option)"
 REASONS: dict[int, tuple[str, str]] = {
-    errno.ENOSPC: ("the disk is full", "free some space, or choose another disk with --workspace"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space, or choose another disk with --workspace"),
+    errno.ENOSPC: ("the disk is full", ANOTHER_DISK),
+    errno.EDQUOT: ("the disk quota is used up", ANOTHER_DISK),
     errno.EFBIG: ("the file is larger than the system allows", "raise the limit (ulimit -f), or choose another disk"),
     errno.EROFS: ("the file system is read-only", ANOTHER_PLACE),
     errno.EACCES: ("permission denied", ANOTHER_PLACE),

@@ -302,7 +302,7 @@ def test_a_full_disk_costs_nothing_but_the_time(
     before = contents(full.root)
     with no_space([name]):
         done = metavqa(*command)
-    assert_refused(done, 1, name, "the disk is full; free some space, or choose another disk with --workspace")
+    assert_refused(done, 1, name, "the disk is full; free some space, or choose another disk (--workspace, or the")
     after = contents(full.root)
     assert {path: after[path] for path in before} == before
     assert not any(path.name.startswith(".tmp-") for path in after)
