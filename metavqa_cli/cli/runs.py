@@ -1,5 +1,6 @@
 """`metavqa runs`: list, show, remove and compare the runs of a workspace. Without torch."""
 
+import time
 from typing import Annotated, Any
 
 import typer
@@ -22,13 +23,29 @@ app = typer.Typer(no_args_is_help=True, help="List, show, remove and compare run
 
 
 @app.command()
-def ls(format: FormatOption = "auto", json: JsonOption = False) -> None:
+def ls(
+    filter: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="TEXT", help="Only these, e.g. 'kind:ldm accuracy>50 -smoke | state:failed'."),
+    ] = None,
+    format: FormatOption = "auto",
+    json: JsonOption = False,
+) -> None:
     """List the runs of the workspace, oldest first."""
     here = workspace()
-    found = runs.list_runs(here)
-    for name in sorted({*here.run_ids()} - {run.id for run in found}):
+    intact = found = runs.list_runs(here)
+    if filter is not None:
+        from metavqa_cli.tui.feed import read_runs
+        from metavqa_cli.tui.filters import parse
+
+        wanted = parse(filter)
+        kept = {view.id for view in read_runs(here, time.time()) if wanted(view)}
+        found = [run for run in found if run.id in kept]
+    for name in sorted({*here.run_ids()} - {run.id for run in intact}):
         console.warn(f"run {name} has a damaged run.json; `metavqa runs rm {name}` removes it")
-    if not found:
+    if not found and filter is not None:
+        console.narrate(f"no run in {here.root} matches {filter!r}")
+    elif not found:
         console.narrate(f"no runs in {here.root}; `metavqa quickstart` makes the first ones")
     console.emit([describe(run) for run in found], chosen_format(format, json), LIST_COLUMNS)
 

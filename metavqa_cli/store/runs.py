@@ -92,7 +92,7 @@ class Run:
         """finished: has a result; running: a living process holds the lock; else how its last process ended."""
         if (self.path / "result.json").is_file():
             return "finished"
-        if locks.is_held(self._lock_path):
+        if self.is_held():
             return "running"
         return _ending(self.events_path)
 
@@ -111,6 +111,10 @@ class Run:
     def holder(self) -> str:
         """Who holds the run, where and since when, as far as that is known."""
         return str(locks.read_owner(self._lock_path) or "another process")
+
+    def is_held(self) -> bool:
+        """Whether a living process works on this run."""
+        return locks.is_held(self._lock_path)
 
     @property
     def _lock_path(self) -> Path:
@@ -229,7 +233,7 @@ def remove(run: Run, force: bool = False) -> None:
         raise UsageError(f"run {run.id} is a parent of {', '.join(children)}; remove those first, or add --force")
     doomed = run.path.with_name(temporary_name())
     with explained(run.path):
-        if locks.is_held(run._lock_path):
+        if run.is_held():
             raise BusyError(f"run {run.id} is in use by {run.holder()}; stop it before removing it")
         run.path.rename(doomed)  # one step: a kill during the deletion leaves no half run behind
         shutil.rmtree(doomed)

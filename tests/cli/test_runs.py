@@ -12,7 +12,7 @@ from metavqa_cli.schema.events import RunInterrupted, RunStarted, StepLogged, Va
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import Terminal, assert_refused
 
 DATASET = {"name": "scenes", "fingerprint": "f00"}
 
@@ -44,6 +44,23 @@ def test_ls_of_an_empty_workspace_says_what_to_do_and_creates_nothing(metavqa: T
     assert "no runs in" in done.err and "metavqa quickstart" in done.err
     assert metavqa("runs", "ls", "--json").out == "[]\n"
     assert not metavqa.workspace.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("", ["zoo", "hvae"]), ("zoo", ["zoo"]), ("state:interrupted", ["hvae"]), ("-kind:zoo", ["hvae"]),
+     ("seed=1 | accuracy>0.6", ["zoo", "hvae"]), ("accuracy>0.6", ["zoo"]), ("elephant", [])],
+)  # fmt: skip
+def test_ls_shows_only_what_the_filter_keeps(
+    metavqa: Terminal, zoo: Run, hvae: Run, text: str, kept: list[str]
+) -> None:
+    done = metavqa("runs", "ls", "--filter", text, "--json")
+    assert done.code == 0 and [row["kind"] for row in json.loads(done.out)] == kept
+    assert ("matches 'elephant'" in done.err) == (text == "elephant")
+
+
+def test_a_filter_that_cannot_be_understood_is_one_sentence(metavqa: Terminal, zoo: Run) -> None:
+    assert_refused(metavqa("runs", "ls", "--filter", "acuracy>1"), 2, "no field 'acuracy'", "accuracy", alone=True)
 
 
 def test_ls_lists_oldest_first_in_every_format(metavqa: Terminal, zoo: Run, hvae: Run) -> None:

@@ -30,7 +30,8 @@ finally:
 
 @pytest.mark.parametrize(
     "command",
-    ["--help", "--version", "runs --help", "runs ls", "runs ls --json", "config show", "config show --json",
+    ["--help", "--version", "runs --help", "runs ls", "runs ls --json",
+     "runs ls --filter state:failed", "config show", "config show --json",
      "config validate", "config schema", "env", "locate", "dataset ls", "dataset download vqa2 --dry-run"],
 )  # fmt: skip
 def test_listing_commands_import_nothing_heavy(tmp_path: Path, command: str) -> None:

@@ -1,0 +1,275 @@
+"""What the dashboard knows of the runs, read off their files: frozen snapshots and curves. No screen, no torch.
+
+Nothing met in a run's folder raises an error here: another process may be writing or deleting it.
+"""
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from metavqa_cli.schema.errors import JobError, MetaVQAError
+from metavqa_cli.schema.events import (
+    Event,
+    ProgressMade,
+    RunFailed,
+    RunStarted,
+    StepLogged,
+    ValidationMeasured,
+)
+from metavqa_cli.store.runs import Run, RunState
+from metavqa_cli.store.workspace import Workspace
+from metavqa_cli.tui.series import Series
+from metavqa_cli.tui.tail import Stamp, Tail, stamp_of
+
+__all__ = ["Curves", "Follower", "RunView", "RunsFeed", "Tail", "read_runs"]
+
+KEY_METRIC = "accuracy"  # of the validation tasks, in per cent: what training keeps the best parameters by
+CONFIG_HEAD_BYTES = 4096
+STEP_LINE = b'{"event": "StepLogged"'
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run at one moment. Two views of an unchanged run are equal, whenever they were read."""
+
+    id: str
+    path: Path
+    kind: str
+    variant: str | None
+    state: RunState
+    step: int | None
+    """Last step in the log; None for a job that has no steps."""
+    total_steps: int | None
+    progress: float
+    """0 to 1; 1 for every finished run, one that stopped early too."""
+    metric_name: str
+    accuracy: float | None
+    """Best validation accuracy so far, in per cent."""
+    created: float
+    updated: float
+    """Seconds since 1970, as ``created``: when the log or the result was last written."""
+    parents: tuple[tuple[str, str], ...]
+    """(role, run id) of what this run was made from."""
+    dataset: str
+    seed: int | None
+    message: str | None
+    """What the person saw when the run failed."""
+    read_at: float = field(compare=False)
+
+    @property
+    def age(self) -> float:
+        """Seconds from the run's creation to this reading."""
+        return max(0.0, self.read_at - self.created)
+
+
+class Curves:
+    """Everything that one run measured while training, as named series; validation metrics begin ``validation.``
+
+    The series grow in place (a copy of each at every poll would cost more than the polling), so they are to be read in
+    the thread that polls.
+    """
+
+    def __init__(self) -> None:
+        self.series: dict[str, Series] = {}
+        self.version = 0
+        """Rises with every change: a plot drawn at this version is up to date."""
+
+    def absorb(self, events: Iterable[Event]) -> None:
+        """Add the points of ``events``. A run that went on from step n repeats what came after n: that is dropped."""
+        for event in events:
+            if isinstance(event, StepLogged):
+                self._add(event.step, event.metrics, "")
+            elif isinstance(event, ValidationMeasured):
+                self._add(event.step, event.metrics, "validation.")
+            elif isinstance(event, RunStarted):
+                self._go_back_to(event.resumed_at)
+
+    def _add(self, step: int, metrics: Mapping[str, float], prefix: str) -> None:
+        for name, value in metrics.items():
+            label = prefix + name
+            curve = self.series.get(label)
+            if curve is None:
+                curve = self.series[label] = Series(label)
+            steps = curve.steps
+            if steps and steps[-1] >= step:  # logged before a resume: what comes later holds
+                _cut(curve, bisect_left(steps, step))
+            steps.append(step)
+            curve.values.append(value)
+        self.version += 1
+
+    def _go_back_to(self, step: int) -> None:
+        for curve in self.series.values():
+            _cut(curve, bisect_right(curve.steps, step))
+        self.version += 1
+
+    def clear(self) -> None:
+        """Forget everything (the log was replaced)."""
+        self.series.clear()
+        self.version += 1
+
+
+class Follower:
+    """The curves of one run's log, kept up to date."""
+
+    def __init__(self, run: Path) -> None:
+        self.tail = Tail(Run(run).events_path)
+        self.curves = Curves()
+
+    def poll(self, limit: int | None = None) -> bool:
+        """Read what is new (about ``limit`` bytes at most); whether the curves changed."""
+        before, restarts = self.curves.version, self.tail.restarts
+        lines = self.tail.lines(limit)
+        if self.tail.restarts != restarts:
+            self.curves.clear()
+        self.curves.absorb(self.tail.events(lines))
+        return self.curves.version != before
+
+
+class RunsFeed:
+    """Snapshots of all runs of a workspace; a later ``read`` looks only into files that changed."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.damaged: tuple[str, ...] = ()
+        """Ids of the folders whose run.json cannot be read."""
+        self._known: dict[str, _Watched] = {}
+
+    def read(self, now: float) -> tuple[RunView, ...]:
+        """All runs, oldest first; ``now`` in seconds since 1970. ``JobError`` if the folder cannot be listed."""
+        try:
+            ids = self.workspace.run_ids()
+        except OSError as error:
+            reason = error.strerror or error
+            raise JobError(f"cannot list {self.workspace.runs_dir}: {reason}; choose another --workspace") from None
+        views = {name: self._view(name, now) for name in ids}
+        self._known = {name: watched for name, watched in self._known.items() if views.get(name)}
+        self.damaged = tuple(name for name, view in views.items() if view is None)
+        return tuple(sorted((view for view in views.values() if view), key=lambda view: (view.created, view.id)))
+
+    def _view(self, name: str, now: float) -> RunView | None:
+        run = Run(self.workspace.runs_dir / name)
+        try:
+            stamp = stamp_of(run.path / "run.json")
+            known = self._known.get(name)
+            if known is None or known.stamp != stamp:
+                known = self._known[name] = _Watched(run, stamp)
+            return known.view(now)
+        except (OSError, MetaVQAError, ValueError, TypeError, AttributeError):
+            return None
+
+
+def read_runs(workspace: Workspace, now: float) -> tuple[RunView, ...]:
+    """All runs of ``workspace`` with a sound manifest, oldest first; ``now`` in seconds since 1970."""
+    return RunsFeed(workspace).read(now)
+
+
+class _Watched:
+    """One run's manifest, read once, and what its log said so far."""
+
+    def __init__(self, run: Run, stamp: Stamp) -> None:
+        manifest = run.manifest()
+        self.run, self.stamp = run, stamp
+        self.kind, variant = str(manifest["kind"]), manifest.get("variant")
+        self.variant = None if variant is None else str(variant)
+        self.created = datetime.fromisoformat(manifest["created"]).timestamp()
+        self.parents = tuple((str(role), str(name)) for role, name in manifest["parents"].items())
+        self.dataset = str(manifest["dataset"].get("name"))
+        self.seed: int | None = None
+        with suppress(OSError):
+            self.seed = _seed(run.path / "config.toml")
+        self.tail = Tail(run.events_path)
+        self.result: tuple[Stamp | None, float | None] = (None, None)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.curves = Curves()
+        self.step: int | None = None
+        self.total: int | None = None
+        self.phase = 0.0
+        self.message: str | None = None
+        self.ending: tuple[Stamp | None, RunState] | None = None
+
+    def view(self, now: float) -> RunView:
+        self._follow()
+        done = self._result_stamp()
+        state, measured = self._state(done), self._accuracy(done)
+        progress = min(1.0, (self.step or 0) / self.total) if self.total else self.phase
+        written = [stamp[3] / 1e9 for stamp in (self.tail.stamp, self.result[0]) if stamp]
+        return RunView(
+            self.run.id, self.run.path, self.kind, self.variant, state, self.step, self.total,
+            1.0 if state == "finished" else progress, KEY_METRIC, measured, self.created,
+            max([self.created, *written]), self.parents, self.dataset, self.seed,
+            self.message if state == "failed" else None, now,
+        )  # fmt: skip
+
+    def _follow(self) -> None:
+        restarts = self.tail.restarts
+        lines = self.tail.lines()
+        if self.tail.restarts != restarts:
+            self._forget()
+        # Nearly all lines are step lines, and only the last of those matters here.
+        last = next((line for line in reversed(lines) if line.startswith(STEP_LINE)), b"")
+        for line in lines:
+            if line is last or not line.startswith(STEP_LINE):
+                self._take(self.tail.parse(line))
+
+    def _take(self, event: Event | None) -> None:
+        if isinstance(event, RunStarted):
+            self.total = event.total_steps or None
+            self.step = event.resumed_at if event.total_steps else None
+        elif isinstance(event, StepLogged | ValidationMeasured):
+            self.step = event.step
+        elif isinstance(event, ProgressMade):
+            self.phase = min(1.0, max(0.0, event.done / event.total)) if event.total > 0 else 0.0
+        elif isinstance(event, RunFailed):
+            self.message = event.message
+        if isinstance(event, RunStarted | ValidationMeasured):
+            self.curves.absorb([event])
+
+    def _state(self, done: Stamp | None) -> RunState:
+        """As ``Run.state``, but the end of the log is read again only when the log changed."""
+        if done is not None:
+            return "finished"
+        if self.run.is_held():
+            return "running"
+        if self.ending is None or self.ending[0] != self.tail.stamp or self.ending[1] in ("running", "finished"):
+            self.ending = (self.tail.stamp, self.run.state())
+        return self.ending[1]
+
+    def _result_stamp(self) -> Stamp | None:
+        with suppress(OSError):
+            return stamp_of(self.run.path / "result.json")
+        return None
+
+    def _accuracy(self, done: Stamp | None) -> float | None:
+        if done != self.result[0]:
+            self.result = (done, None if done is None else _validated(self.run))
+        if self.result[1] is not None:
+            return self.result[1]
+        curve = self.curves.series.get(f"validation.{KEY_METRIC}")
+        return max((value for value in curve.values if value == value), default=None) if curve else None
+
+
+def _seed(config: Path) -> int | None:
+    """The seed at the head of a run's configuration: parsing the whole file takes a thousand times as long."""
+    with config.open("rb") as file:
+        head = file.read(CONFIG_HEAD_BYTES).decode("utf-8", "replace")
+    top = re.split(r"^\s*\[", head, maxsplit=1, flags=re.MULTILINE)[0]
+    match = re.search(r"^seed\s*=\s*(\d{1,19})\s*(?:#.*)?$", top, re.MULTILINE | re.ASCII)
+    return int(match[1]) if match else None
+
+
+def _validated(run: Run) -> float | None:
+    with suppress(MetaVQAError, OSError):
+        found = (run.result() or {}).get("validation")
+        value = found.get(KEY_METRIC) if isinstance(found, dict) else None
+        return float(value) if isinstance(value, float | int) and not isinstance(value, bool) else None
+    return None
+
+
+def _cut(curve: Series, length: int) -> None:
+    del curve.steps[length:], curve.values[length:]

@@ -1,0 +1,228 @@
+"""What the curves show, as pure functions of plain numbers: downsampling, smoothing and bands.
+
+A curve on the screen is ``downsampled(log10_values(smoothed(series, w))[0], columns, window.start, window.stop)``;
+each stage may be left out. The standard library alone is used, so the dashboard paints before numpy is loaded.
+"""
+
+import math
+import operator
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, compress, pairwise
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    Numbers: TypeAlias = "array[float]"
+else:
+    Numbers = array  # subscripting an array needs Python 3.12
+
+MOST_DRAWN = 1000  # points of one curve: a frame of four such curves takes 87 ms
+
+
+def doubles(numbers: Iterable[float] = ()) -> Numbers:
+    """The numbers as eight-byte floats, one after the other."""
+    return array("d", numbers)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One metric of one run: strictly increasing ``steps`` and a value at each, which may be NaN or infinite."""
+
+    name: str
+    steps: Numbers = field(default_factory=doubles)
+    values: Numbers = field(default_factory=doubles)
+
+    def __post_init__(self) -> None:
+        assert len(self.steps) == len(self.values), f"{len(self.steps)} steps but {len(self.values)} values"
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The points to draw, in order of steps, all finite; ``dropped`` counts the NaN and infinite ones left out."""
+
+    steps: Numbers
+    values: Numbers
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Band:
+    """Several runs as one: at each step the mean, the band's edges, and how many runs were averaged there."""
+
+    steps: Numbers
+    mean: Numbers
+    low: Numbers
+    high: Numbers
+    runs: tuple[int, ...]
+
+
+def extended(series: Series, points: Iterable[tuple[float, float]]) -> Series:
+    """The series with ``(step, value)`` points appended.
+
+    A step that is not beyond the last one replaces everything from that step on: a resumed run writes again the
+    steps after its checkpoint. A point whose step is no finite number has no place on the axis and is left out.
+    """
+    steps, values = series.steps[:], series.values[:]
+    for step, value in points:
+        if not math.isfinite(step):
+            continue
+        if steps and step <= steps[-1]:
+            cut = bisect_left(steps, step)
+            del steps[cut:], values[cut:]
+        steps.append(step)
+        values.append(value)
+    return replace(series, steps=steps, values=values)
+
+
+def value_at(series: Series, step: float) -> tuple[float, float] | None:
+    """The point whose step is nearest to ``step`` (of two equally near, the earlier); None if there is no point."""
+    after = bisect_left(series.steps, step)
+    near = range(max(after - 1, 0), min(after + 1, len(series)))
+    place = min(near, key=lambda index: abs(series.steps[index] - step), default=None)
+    return None if place is None else (series.steps[place], series.values[place])
+
+
+def extent(curves: Iterable[Series]) -> tuple[float, float] | None:
+    """The first and last step of all the curves together; None if none has a point."""
+    ends = [(curve.steps[0], curve.steps[-1]) for curve in curves if len(curve)]
+    return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
+
+
+def downsampled(series: Series, columns: int, start: float = -math.inf, stop: float = math.inf) -> Drawn:
+    """The points with ``start <= step <= stop`` that a plot ``columns`` wide needs.
+
+    At most ``min(2 * columns, 1000)`` points: all of them where they fit, else the lowest and highest of each column
+    (the columns divide the steps shown evenly) and the first and last point. O(n), a few passes that run in C.
+    """
+    window = slice(bisect_left(series.steps, start), bisect_right(series.steps, stop))
+    steps, values = _finite(series.steps[window], series.values[window])
+    dropped = len(series.steps[window]) - len(steps)
+    limit = max(min(2 * columns, MOST_DRAWN), 0)
+    kept = range(len(steps)) if len(steps) <= limit else _extremes(steps, values, limit)
+    return Drawn(doubles(steps[i] for i in kept), doubles(values[i] for i in kept), dropped)
+
+
+def _extremes(steps: Numbers, values: Numbers, limit: int) -> list[int]:
+    """Places of the lowest and highest value in each of as many even columns as leave room for both ends."""
+    ends = {0, len(steps) - 1} if limit >= 4 else set()  # a single column has room for its extremes only
+    for left, right in _columns(steps, (limit - len(ends)) // 2, steps[0], steps[-1]):
+        chunk = values[left:right]
+        ends |= {left + chunk.index(min(chunk)), left + chunk.index(max(chunk))}
+    return sorted(ends)
+
+
+def averaged(series: Series, columns: int, start: float, stop: float) -> Series:
+    """The mean step and mean finite value of each of ``columns`` even columns from ``start`` to ``stop``.
+
+    What a ``band`` over long runs is made of: seeds that log at the same steps keep equal steps.
+    """
+    window = slice(bisect_left(series.steps, start), bisect_right(series.steps, stop))
+    steps, values = _finite(series.steps[window], series.values[window])
+    cuts = _columns(steps, columns, start, stop)
+    means = [doubles(sum(part[left:right]) / (right - left) for left, right in cuts) for part in (steps, values)]
+    return replace(series, steps=means[0], values=means[1])
+
+
+def _columns(steps: Numbers, columns: int, start: float, stop: float) -> list[tuple[int, int]]:
+    """Where each even column from ``start`` to ``stop`` that holds a point begins and ends, as places in ``steps``."""
+    if columns < 1:
+        return []
+    edges = (_between(start, stop, column / columns) for column in range(1, columns))
+    cuts = [0, *(bisect_left(steps, edge) for edge in edges), len(steps)]
+    return [(left, right) for left, right in pairwise(cuts) if left < right]
+
+
+def _finite(steps: Numbers, values: Numbers) -> tuple[Numbers, Numbers]:
+    """The points with finite values. A finite sum proves in one pass in C that all of them are."""
+    if math.isfinite(sum(values)):
+        return steps, values
+    mask = list(map(math.isfinite, values))
+    return doubles(compress(steps, mask)), doubles(compress(values, mask))
+
+
+def _between(left: float, right: float, share: float) -> float:
+    return left * (1 - share) + right * share  # unlike left + share * (right - left), no overflow
+
+
+def smoothed(series: Series, weight: float) -> Series:
+    """Exponential average over the points, 0 <= ``weight`` < 1, debiased (Adam's correction, as in TensorBoard).
+
+    The mean starts at the first value instead of zero, so a constant added to the values is added to the result.
+    NaN and infinite values stay where they are and do not enter the mean.
+    """
+    assert 0 <= weight < 1, f"smoothing weight {weight} is outside [0, 1)"
+    if weight == 0:
+        return series
+    mean, power, averaged = 0.0, 1.0, doubles()
+    for value in series.values:
+        if math.isfinite(value):
+            power *= weight
+            # The biased average divided by (1 - weight**n), rewritten so that a constant stays exactly constant.
+            mean += (value - mean) * ((1 - weight) / (1 - power))
+            averaged.append(mean)
+        else:
+            averaged.append(value)
+    return replace(series, values=averaged)
+
+
+def band(curves: Sequence[Series], spread: Literal["range", "deviation"] = "range") -> Band:
+    """Overlay of several seeds on the union of their steps.
+
+    Each run is interpolated linearly between its own finite points and says nothing before its first or after its
+    last. ``low`` and ``high`` are the lowest and highest run, or the mean minus and plus the sample standard
+    deviation (0 where a single run is left).
+    """
+    clean = [(steps, values) for steps, values in (_finite(c.steps, c.values) for c in curves) if steps]
+    grid = _union([steps for steps, _ in clean])
+    rows: list[Sequence[float]] = list(zip(*(_on_grid(*run, grid) for run in clean), strict=True))
+    if any(len(steps) < len(grid) for steps, _ in clean):
+        rows = [[value for value in row if value == value] for row in rows]  # NaN: outside that run
+    low, high = doubles(map(min, rows)), doubles(map(max, rows))
+    # Rounding could carry the mean of equal values out of the band.
+    mean = doubles(min(max(math.fsum(row) / len(row), a), b) for row, a, b in zip(rows, low, high, strict=True))
+    if spread == "deviation":
+        widths = list(map(_deviation, rows, mean))
+        low, high = doubles(map(operator.sub, mean, widths)), doubles(map(operator.add, mean, widths))
+    return Band(grid, mean, low, high, tuple(map(len, rows)))
+
+
+def _union(grids: list[Numbers]) -> Numbers:
+    if all(grid == grids[0] for grid in grids):  # seeds of one configuration log at the same steps
+        return grids[0] if grids else doubles()
+    return doubles(dict.fromkeys(sorted(chain.from_iterable(grids))))
+
+
+def _on_grid(steps: Numbers, values: Numbers, grid: Numbers) -> Numbers:
+    """The run's values at the steps of ``grid``, a superset of its own; NaN outside its range."""
+    if steps == grid:
+        return values
+    filled, right = doubles([math.nan]) * len(grid), 0
+    for place in range(bisect_left(grid, steps[0]), bisect_right(grid, steps[-1])):
+        step = grid[place]
+        if steps[right] < step:
+            right += 1  # once is enough: the grid holds every step of the run
+        if steps[right] == step:
+            filled[place] = values[right]
+        else:
+            share = (step - steps[right - 1]) / (steps[right] - steps[right - 1])
+            filled[place] = _between(values[right - 1], values[right], share)
+    return filled
+
+
+def _deviation(row: Sequence[float], centre: float) -> float:
+    if len(row) < 2:
+        return 0.0
+    return math.sqrt(math.fsum((value - centre) ** 2 for value in row) / (len(row) - 1))
+
+
+def log10_values(series: Series) -> tuple[Series, int]:
+    """The base-10 logarithms, and how many points were dropped for having none (zero, negative or NaN)."""
+    mask = [value > 0 for value in series.values]
+    steps = doubles(compress(series.steps, mask))
+    values = doubles(map(math.log10, compress(series.values, mask)))
+    return replace(series, steps=steps, values=values), len(series) - len(steps)
