@@ -2,7 +2,6 @@
 
 import threading
 import zipfile
-import zlib
 from collections import OrderedDict
 from pathlib import Path
 
@@ -56,13 +55,11 @@ def _read(opened: zipfile.ZipFile, archive: Path, name: str) -> bytes:
     try:
         with opened.open(member) as file:
             return file.read(member.file_size)  # without a limit all would be unpacked, and what is too much cut off
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:  # its own data, or its header
+    except RuntimeError as error:  # a compression that is not known here (NotImplementedError), or a password
+        raise JobError(f"{name} in {archive} cannot be unpacked ({error}); unpack the archive to a folder") from None
+    except Exception as error:  # damaged bytes lead to errors of zipfile, of the disk, and of every compression
         reason = str(error) or "it ends too early"
         raise JobError(f"{name} in {archive} is damaged ({reason}); {AGAIN}") from None
-    except (NotImplementedError, RuntimeError) as error:
-        raise JobError(f"{name} in {archive} cannot be unpacked ({error}); unpack the archive to a folder") from None
-    except Exception as error:  # other compressions have errors of their own, which need not be installed
-        raise JobError(f"{name} in {archive} is damaged ({error}); {AGAIN}") from None
 
 
 def _refusal(member: zipfile.ZipInfo, archive: Path) -> MetaVQAError | None:

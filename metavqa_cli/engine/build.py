@@ -9,7 +9,7 @@ from typing import Any
 
 from metavqa_cli.clip.encoder import TINY, TINY_FOLDER
 from metavqa_cli.clip.tiny.package import package_hash
-from metavqa_cli.engine.dataset import ANNOTATIONS, TASKS, DatasetFolder
+from metavqa_cli.engine.dataset import DatasetFolder
 from metavqa_cli.engine.embedding import (
     WHOLE,
     broken_images,
@@ -22,8 +22,10 @@ from metavqa_cli.engine.gather import gathered, image_ids, inputs_of, listed, wi
 from metavqa_cli.engine.manifest import SCHEMA_VERSION
 from metavqa_cli.engine.session import Session, memory_explained
 from metavqa_cli.engine.site import (
+    ANNOTATIONS,
     MANIFEST,
     RECIPE,
+    TASKS,
     Shard,
     Site,
     beside,
@@ -78,7 +80,8 @@ def _build_part(session: Session, folder: Path, wanted: dict[str, Any], part: Sh
             return
         yield from gathered(session, site.work)
     with shard_held(folder, part):
-        yield from embedded_images(session, site.work, image_ids(site.work), part)
+        images = image_ids(site.work)
+        yield from embedded_images(session, site.work, images, part)
     with held(folder, SHARD_PATIENCE):
         if _is_finished(folder, wanted, session):
             yield from _reused(folder)
@@ -88,7 +91,7 @@ def _build_part(session: Session, folder: Path, wanted: dict[str, Any], part: Sh
                 f"dataset {folder.name} was begun anew in another configuration while shard {part[0]}/{part[1]} of it "
                 "was made; run one of the two commands for all shards"
             )
-        if missing := missing_shards(session, site.work, image_ids(site.work)):
+        if missing := missing_shards(session, site.work, images):
             yield Narrated(
                 f"shard {part[0]}/{part[1]} is done; {len(missing)} files of features are still missing "
                 f"(the first: {missing[0]}): the process that makes the last one finishes the dataset"
@@ -198,24 +201,23 @@ def _build(session: Session, site: Site, wanted: dict[str, Any]) -> Iterator[Eve
 def _finished(session: Session, site: Site, wanted: dict[str, Any]) -> Iterator[Event]:
     """Leave out what cannot be used, embed the texts, and write the manifest: from here on it is a dataset."""
     work, tasks_only = site.work, session.config.dataset.tasks_only
-    tasks = DatasetFolder(work).tasks
-    broken = () if tasks_only else broken_images(work, image_ids(work))
+    tasks, images = DatasetFolder(work).tasks, [] if tasks_only else image_ids(work)
+    broken = () if tasks_only else broken_images(work, images)
     if broken:
         yield from listed(broken, len(broken))
         if not session.config.dataset.skip_broken:
             raise MissingError(f"{len(broken):,} images cannot be used (the first: {broken[0][0]}, {broken[0][1]}); "
                                "replace them, or leave their pairs out with --skip-broken")  # fmt: skip
     if not tasks_only:
-        found = {*image_ids(work)} - {image for image, _ in broken}
-        lost = {*tasks.image_ids()} - found
+        lost = {*tasks.image_ids()} - ({*images} - {image for image, _ in broken})
         tasks, dropped = without(tasks, lost)
         if lost:
             yield Narrated(
                 f"left out {len(lost):,} images, and {len(dropped):,} questions of which too little was left"
             )
-        _check_splits(session, tasks.summary())
+        _check_splits(tasks.summary())
         yield from embedded_texts(session, work, tasks)
-        remove_other_shards(work, image_ids(work))
+        remove_other_shards(work, images)
         if lost:  # last, because an interrupted build may be gone on with when its images are there
             dump_tasks(work / TASKS, tasks)
     summary, identity = tasks.summary(), None if tasks_only else session.encoder.identity
@@ -233,7 +235,7 @@ def _finished(session: Session, site: Site, wanted: dict[str, Any]) -> Iterator[
     yield DatasetBuilt(site.folder.name, str(site.folder), summary)
 
 
-def _check_splits(session: Session, summary: dict[str, Any]) -> None:
+def _check_splits(summary: dict[str, Any]) -> None:
     empty = [split for split in ("train", "validation", "test") if not summary[split]]
     if empty:
         raise JobError(

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from metavqa_cli.engine.site import IMAGES, INDEX
 from metavqa_cli.schema.errors import MetaVQAError, MissingError
 from metavqa_cli.store.atomic import atomic_path
 from metavqa_cli.store.images import ImageFile, local_files, read_index
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-INDEX, PICTURES = "images.jsonl", "images"
 TILE, GAP, HEAD, FOOT, COLUMNS = 128, 12, 26, 17, 8  # pixels; the last is tiles in a row
 LARGE, MIDDLE, SMALL = 20, 14, 11  # letters
 INK, PALE, PAPER = (28, 28, 34), (120, 122, 132), (255, 255, 255)
@@ -65,7 +65,7 @@ def image_places(folder: Path, images: Iterable[str]) -> dict[str, ImageFile]:
     if (folder / INDEX).is_file():
         index = read_index(folder / INDEX)
         return {image: index[image] for image in images if image in index}
-    return local_files(folder / PICTURES, images) if (folder / PICTURES).is_dir() else {}
+    return local_files(folder / IMAGES, images) if (folder / IMAGES).is_dir() else {}
 
 
 def tally(task: Task) -> list[Tally]:

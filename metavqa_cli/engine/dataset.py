@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from metavqa_cli.engine.manifest import read_manifest
+from metavqa_cli.engine.site import ANNOTATIONS, FEATURES, IMAGES, INDEX, TASKS
 from metavqa_cli.schema.errors import JobError, MissingError
 from metavqa_cli.store.features import FeatureStore
 from metavqa_cli.store.images import ImageFile, local_files, read_index
@@ -16,8 +17,6 @@ from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.annotations import Annotations, load_annotations
 from metavqa_cli.tasks.arena import Arena, Embeddings, make_arena
 from metavqa_cli.tasks.taskset import Split, TaskSet, load_tasks
-
-TASKS, INDEX, ANNOTATIONS, FEATURES, IMAGES = "tasks.jsonl", "images.jsonl", "annotations.jsonl", "features", "images"
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from metavqa_cli.clip.pipeline import Encoded, encode_images_of
-from metavqa_cli.engine.dataset import FEATURES, DatasetFolder
+from metavqa_cli.engine.dataset import DatasetFolder
 from metavqa_cli.engine.session import Session
-from metavqa_cli.engine.site import Shard
+from metavqa_cli.engine.site import FEATURES, Shard
 from metavqa_cli.schema.events import Event, Narrated, ProgressMade
 from metavqa_cli.store.features import write_features
 from metavqa_cli.store.shards import SHARD, Broken, read_shard_state, shard_broken, shard_names, slices, write_shard

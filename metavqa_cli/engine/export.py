@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from metavqa_cli.engine.manifest import open_manifest
+from metavqa_cli.engine.site import TASKS
 from metavqa_cli.schema.errors import BusyError
 from metavqa_cli.store.atomic import write_text
 from metavqa_cli.store.workspace import Workspace
@@ -18,7 +19,7 @@ def export_release(workspace: Workspace, name: str, out: Path, force: bool = Fal
     ``BusyError`` when a file is there (without ``force``).
     """
     folder, _ = open_manifest(workspace, name)
-    tasks = load_tasks(folder / "tasks.jsonl")
+    tasks = load_tasks(folder / TASKS)
     train, test = to_release(tasks)
     prompts = {task.question: task.template for task in tasks.tasks}
     contents = {out / TRAIN: train, out / TEST: test, out / PROMPTS: prompts}

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from metavqa_cli.engine.background import watched
-from metavqa_cli.engine.dataset import ANNOTATIONS, IMAGES, INDEX, TASKS, DatasetFolder
+from metavqa_cli.engine.dataset import DatasetFolder
 from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.site import ANNOTATIONS, IMAGES, INDEX, TASKS
 from metavqa_cli.schema.config import Dataset, SourceName
 from metavqa_cli.schema.errors import JobError, MissingError
 from metavqa_cli.schema.events import Event, Narrated, ProgressMade

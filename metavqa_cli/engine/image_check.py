@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from metavqa_cli.engine.contact import INDEX
+from metavqa_cli.engine.site import INDEX
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError
 from metavqa_cli.store.images import ImageFile
 

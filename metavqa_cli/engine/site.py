@@ -10,7 +10,9 @@ from metavqa_cli.schema.errors import BusyError
 from metavqa_cli.store import locks
 from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name
 
+# The files and folders of a dataset.
 RECIPE, MANIFEST = "recipe.json", "dataset.json"
+TASKS, INDEX, ANNOTATIONS, FEATURES, IMAGES = "tasks.jsonl", "images.jsonl", "annotations.jsonl", "features", "images"
 Shard = tuple[int, int]  # this is the first number of the second many, from 1
 
 

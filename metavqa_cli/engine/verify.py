@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metavqa_cli.engine.contact import INDEX, PICTURES, image_places
+from metavqa_cli.engine.contact import image_places
 from metavqa_cli.engine.image_check import Difference, at_most, decode_all, file_size, look_for
 from metavqa_cli.engine.manifest import read_manifest
+from metavqa_cli.engine.site import IMAGES, INDEX, MANIFEST, TASKS
 from metavqa_cli.schema.errors import JobError, MetaVQAError
 from metavqa_cli.schema.events import Event, ProgressMade
 from metavqa_cli.store.images import ImageFile
 from metavqa_cli.tasks.taskset import load_tasks
 
-MANIFEST, TASKS = "dataset.json", "tasks.jsonl"
 CHUNK = 1024**2
 
 Entry = dict[str, Any]
@@ -98,7 +98,7 @@ def _parts(folder: Path) -> dict[str, list[Path]]:
         for parent, folders, names in os.walk(top):
             folders[:] = [name for name in folders if not _hidden(name)]
             own, files = Path(parent), sorted(name for name in names if not _hidden(name))
-            if files and top.name == PICTURES:
+            if files and top.name == IMAGES:
                 found[f"{own.relative_to(folder).as_posix()}/"] = [own / name for name in files]
             elif files:
                 found |= {(own / name).relative_to(folder).as_posix(): [own / name] for name in files}

@@ -15,7 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError, UsageError
+from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError
 from metavqa_cli.store.features import FeatureStore, rebuild, write_features
 
 if TYPE_CHECKING:
@@ -97,15 +97,6 @@ def describe_difference(there: dict[str, Any], here: dict[str, Any], words: tupl
     """The fields in which two encoders' identities differ, each with both values; "" when they are the same."""
     names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
     return "; ".join(f"{name}: {there.get(name)!r} {words[0]}, {here.get(name)!r} {words[1]}" for name in names)
-
-
-def refuse_other_encoder(path: Path, recorded: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """``UsageError`` naming every differing field when the features at ``path`` were not made by ``wanted``."""
-    if difference := describe_difference(recorded, wanted):
-        raise UsageError(
-            f"{path} holds features of another encoder ({difference}); choose that encoder, another --name, "
-            "or replace them with --force"
-        )
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ def _chunks(archive: Path, opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> 
         with opened.open(member) as content:
             while chunk := content.read(CHUNK):
                 yield chunk
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise _damaged(archive, f"member {member.filename!r}: {error or 'it ends too early'}") from None
 
 
@@ -213,7 +213,7 @@ def _chunks(archive: Path, opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> 
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
         opened = zipfile.ZipFile(archive)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise _damaged(archive, str(error)) from None
     with opened:
         yield opened

@@ -11,14 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metavqa_cli.schema.errors import JobError, MissingError, UsageError
+from metavqa_cli.schema.errors import JobError, MissingError
 from metavqa_cli.store import shards
 from metavqa_cli.store.features import FeatureStore, write_features
 from metavqa_cli.store.shards import (
     ShardedFeatures,
     describe_difference,
     read_shard_state,
-    refuse_other_encoder,
     shard_broken,
     shard_names,
     slices,
@@ -211,16 +210,12 @@ def test_shards_of_different_builds_are_refused(folder: Path, features: np.ndarr
         ShardedFeatures.open(folder, "images")
 
 
-def test_another_encoder_is_refused_with_every_differing_field(folder: Path) -> None:
-    store = ShardedFeatures.open(folder, "images")
-    refuse_other_encoder(store.path, store.encoder, json.loads(json.dumps(ENCODER)))
-    wanted = {**OTHER, "mean": [0.1, 0.5, 0.5], "fill_color": 3}
-    with pytest.raises(UsageError) as caught:
-        refuse_other_encoder(store.path, store.encoder, wanted)
-    text = str(caught.value)
+def test_every_field_in_which_encoders_differ_is_named_with_both_values(folder: Path) -> None:
+    there = ShardedFeatures.open(folder, "images").encoder
+    text = describe_difference(there, {**OTHER, "mean": [0.1, 0.5, 0.5], "fill_color": 3})
     for part in ("dtype: 'float32' there, 'bfloat16' here", "fill_color: None there, 3 here", "mean: [0.5, 0.5, 0.5]"):
         assert part in text
-    assert "weights" not in text and describe_difference(ENCODER, ENCODER) == ""
+    assert "weights" not in text and describe_difference(there, json.loads(json.dumps(ENCODER))) == ""
 
 
 def test_other_files_in_the_folder_are_left_alone(folder: Path, features: np.ndarray) -> None:
