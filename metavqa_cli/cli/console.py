@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from metavqa_cli.schema.events import Event
+from metavqa_cli.schema.text import neutral as neutralised
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,14 +24,8 @@ Stream = Literal["stdout", "stderr"]
 Row = Mapping[str, Any]
 UNLIMITED_WIDTH = 100_000
 
-# C0, DEL, C1, line and paragraph separators, and the marks that reorder text: all but newline and tab.
-UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 MARKUP = re.compile(r"[\\|<*`]")  # what a cell must not mean in markdown
 NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?|-|nan")  # a cell of a column of numbers: "-" is none
-ASCII = str.maketrans({
-    "…": "...", "→": "->", "±": "+-", "γ": "gamma", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "·": "-",
-    "█": "#", "━": "-", "“": '"', "”": '"', "•": "*", "✓": "ok", "✗": "x",
-})  # fmt: skip
 
 
 @dataclass
@@ -52,11 +47,8 @@ def configure(color: Color = "auto", ascii: bool = False, quiet: bool = False, d
 
 
 def neutral(text: str, *, one_line: bool = False) -> str:
-    """``text`` with control and reordering characters made visible as escapes; newlines and tabs too in a cell."""
-    safe = UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-    if one_line:
-        safe = safe.replace("\n", "\\n").replace("\t", "\\t")
-    return safe.translate(ASCII).encode("ascii", "backslashreplace").decode() if style.ascii else safe
+    """``text`` as this process may print it (``schema.text.neutral``)."""
+    return neutralised(text, one_line=one_line, ascii=style.ascii)
 
 
 def out(text: str = "") -> None:

@@ -188,8 +188,8 @@ def _print(task: "Task", pairs: "Sequence[Pair]", images: int | None, form: Form
 
 
 def _draw(pairs: "Sequence[Pair]", number: int) -> None:
-    from metavqa_cli.cli.pictures import Lines, arrange
     from metavqa_cli.engine.contact import choose
+    from metavqa_cli.tui.pictures import Lines, arrange
 
     chosen = choose(pairs, number)
     tiles = [_tile(pair) for pair in chosen]
@@ -202,8 +202,8 @@ def _draw(pairs: "Sequence[Pair]", number: int) -> None:
 
 def _tile(pair: "Pair") -> Any:
     """The picture of a pair, or an empty frame with the name of its file and a warning."""
-    from metavqa_cli.cli.pictures import Tile
     from metavqa_cli.engine.contact import open_pair
+    from metavqa_cli.tui.pictures import Tile
 
     label = console.neutral(pair.answer, one_line=True)
     try:

@@ -303,7 +303,7 @@ def _print_kinds(rows: list[dict[str, Any]], format: Format) -> None:
 
 
 def _print_sweep(rows: list[dict[str, Any]], format: Format) -> None:
-    from metavqa_cli.cli.plot import Level, Series, plot
+    from metavqa_cli.tui.plot import Level, Series, plot
 
     if format != "human" and not (format == "auto" and console.is_terminal("stdout")):
         columns = ("method", "descriptors", "gamma", "validated", "mean", "sd", "ci_low", "ci_high", "tasks", "seeds")

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metavqa_cli.cli import console
+from metavqa_cli.schema.text import UNSAFE
 
 ROWS: list[dict[str, Any]] = [
     {"name": 'red, "green"', "value": 0.5, "parts": [1, 2], "more": {"a": None}},
@@ -124,7 +125,7 @@ def test_nothing_printed_can_steer_a_terminal(capsys: Capture, form: console.For
     console.out(text)
     console.warn(text)
     printed = "".join(capsys.readouterr())
-    assert console.UNSAFE.search(printed) is None
+    assert UNSAFE.search(printed) is None
 
 
 @pytest.mark.parametrize(

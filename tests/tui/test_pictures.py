@@ -7,7 +7,7 @@ from PIL import Image
 from rich.console import Console
 from rich.segment import Segment
 
-from metavqa_cli.cli.pictures import BETWEEN, NARROWEST, RAMP, UPPER, Lines, Tile, arrange, half_blocks, shades
+from metavqa_cli.tui.pictures import BETWEEN, NARROWEST, RAMP, UPPER, Lines, Tile, arrange, half_blocks, shades
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 SIZES = st.tuples(st.integers(1, 300), st.integers(1, 300))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, pairwise
 
-from metavqa_cli.cli.console import ASCII
+from metavqa_cli.schema.text import plain
 
 MARKS, ASCII_MARKS = "●▲■◆✚★○△□◇", "ox*+#@%&$?"
 RULES, ASCII_RULES = "╌┈━═", "-~=_"
@@ -89,7 +89,7 @@ def plot(
     by the mark at its points, a level by its kind of line. Below 32 × 8 it is drawn as if that were given.
     """
     width, height = max(width, SMALLEST[0]), max(height, SMALLEST[1])
-    x_label, y_label = (_plain(label) if ascii else label for label in (x_label, y_label))
+    x_label, y_label = (plain(label) if ascii else label for label in (x_label, y_label))
     y_range = _padded(_heights(series, levels))
     y_ticks = _ticks(*y_range, max(2, (height - 4) // 3))
     margin = max(len(text) for text in y_ticks.values())
@@ -101,10 +101,6 @@ def plot(
         x_label.rjust(margin + 2 + canvas.width // 2 + len(x_label) // 2),
         *_legend(series, levels, width, ascii),
     ]]  # fmt: skip
-
-
-def _plain(text: str) -> str:
-    return text.translate(ASCII).encode("ascii", "backslashreplace").decode()
 
 
 def _heights(series: Sequence[Series], levels: Sequence[Level]) -> list[float]:
@@ -209,7 +205,7 @@ def _legend(series: Sequence[Series], levels: Sequence[Level], width: int, ascii
     if any(value for one in series for value in one.spread):
         entries.append(f"{':::' if ascii else '░░░'} ± s.d. over seeds")
     lines: list[str] = []
-    for entry in map(_plain, entries) if ascii else entries:
+    for entry in map(plain, entries) if ascii else entries:
         if lines and len(lines[-1]) + 3 + len(entry) <= width:
             lines[-1] += "   " + entry
         else:

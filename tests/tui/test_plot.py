@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metavqa_cli.cli.plot import Level, Series, plot
+from metavqa_cli.tui.plot import Level, Series, plot
 from tests.cli.terminal import python
 
 GAMMAS = [0.0, 1.0, 2.0, 3.0, 4.0]
@@ -137,4 +137,4 @@ def test_it_is_as_wide_and_high_as_asked(
 
 def test_it_imports_nothing_heavy(tmp_path: Path) -> None:
     heavy = "[name for name in ('numpy', 'rich', 'matplotlib') if name in sys.modules]"
-    assert python("-c", f"import sys, metavqa_cli.cli.plot; print({heavy})", cwd=tmp_path).out == "[]\n"
+    assert python("-c", f"import sys, metavqa_cli.tui.plot; print({heavy})", cwd=tmp_path).out == "[]\n"
