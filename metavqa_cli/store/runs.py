@@ -110,7 +110,11 @@ class Run:
 
     def holder(self) -> str:
         """Who holds the run, where and since when, as far as that is known."""
-        return str(locks.read_owner(self._lock_path) or "another process")
+        return str(self.owner() or "another process")
+
+    def owner(self) -> locks.Owner | None:
+        """The process that last held the run, as far as that is known."""
+        return locks.read_owner(self._lock_path)
 
     def is_held(self) -> bool:
         """Whether a living process works on this run."""

@@ -1,0 +1,289 @@
+"""The dashboard: one frozen snapshot of the workspace, painted by five rooms. ``make_app`` builds it from plain values.
+
+A thread beside the screen reads the workspace and posts ``SnapshotRead``; the room in front is given the snapshot. No
+torch until the room Ask, or a live γ, asks for it (``asking.py``), and that in a thread too.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
+from textual.filter import LineFilter
+from textual.reactive import reactive
+from textual.screen import Screen
+
+from metavqa_cli.schema.errors import MetaVQAError
+from metavqa_cli.store.workspace import Workspace
+from metavqa_cli.tui import settings as settings_file
+from metavqa_cli.tui.beside import beside, post
+from metavqa_cli.tui.feed import RunsFeed
+from metavqa_cli.tui.jobs import Job, Jobs
+from metavqa_cli.tui.look import AsciiFilter, Look
+from metavqa_cli.tui.room import ROOMS, Room, RoomName
+from metavqa_cli.tui.snapshot import Snapshot, SnapshotRead
+from metavqa_cli.tui.widgets.dialogs import Confirm, Help
+
+LOOK_SECONDS = 1.0  # between two looks at the workspace, or ten times as long as one takes, if that is more
+SLOW_SECONDS = 3.0  # after which the screen says that the workspace does not answer
+COMMON_HELP = "Every room has a command that shows the same without a dashboard: metavqa tui --help lists them."
+
+
+def make_app(
+    root: Path,
+    *,
+    room: RoomName = "runs",
+    run: str | None = None,
+    ascii: bool = False,
+    color: bool = True,
+    settings: Path | None = None,
+    program: Sequence[str] = ("metavqa",),
+    environment: Mapping[str, str] | None = None,
+    clock: Callable[[], float] = time.time,
+    look_seconds: float = LOOK_SECONDS,
+    dataset: str | None = None,
+) -> "Dashboard":
+    """The dashboard on the workspace in the folder ``root``, opened in ``room``, with ``run`` selected.
+
+    ``settings`` is the file of what it remembers (None: nothing is), ``program`` what ``metavqa`` is started as for
+    jobs, ``environment`` what they run in (None: this process's), ``clock`` gives seconds since 1970, and ``dataset``
+    is the one that Tasks, γ sweep and Ask begin with (None: that of the newest run).
+    """
+    look, jobs = Look(ascii, color), Jobs(Workspace(root), program, os.environ if environment is None else environment)
+    return Dashboard(Workspace(root), room, run, look, settings, jobs, clock, look_seconds, dataset)
+
+
+def _make_room(name: RoomName) -> Room:
+    """Rooms are imported when they are first entered: the first paint needs only one."""
+    return cast(Room, import_module(f"metavqa_cli.tui.screens.{name}").make_room())
+
+
+class Dashboard(App[int]):
+    """Holds what the rooms share: the snapshot, the selected runs, jobs, settings. See ``make_app``."""
+
+    TITLE = "metavqa"
+    CSS_PATH = "app.tcss"
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+        name: cast(Callable[[], Screen[Any]], partial(_make_room, name)) for name in ROOMS
+    }
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "help_pane", "Help", key_display="?"),
+        Binding("q", "leave", "Quit"),
+        Binding("ctrl+q", "leave", "Quit", show=False, priority=True),
+        Binding("ctrl+c", "leave", "Quit", show=False),
+        *(Binding(key, f"go('{name}')", title, show=False, priority=True) for name, (key, title) in ROOMS.items()),
+    ]
+    snapshot: reactive[Snapshot] = reactive(Snapshot(), init=False)
+
+    def __init__(
+        self, workspace: Workspace, room: RoomName, run: str | None, look: Look, settings: Path | None, jobs: Jobs,
+        clock: Callable[[], float], look_seconds: float, dataset: str | None,
+    ) -> None:  # fmt: skip
+        self.look = look
+        with_color = os.environ.pop("NO_COLOR", None)  # Textual takes any, even an empty one, as a wish
+        if not look.color:
+            os.environ["NO_COLOR"] = "1"
+        super().__init__()  # removes it
+        if with_color is not None:
+            os.environ["NO_COLOR"] = with_color
+        self.workspace, self.first_room, self.dataset_wish = workspace, room, dataset
+        self.selected: tuple[str, ...] = () if run is None else (run,)
+        """Ids of the runs that curves, differences and tasks are shown of, in the order of selection."""
+        self.jobs, self.clock, self.look_seconds = jobs, clock, look_seconds
+        self.settings_path, self._feed = settings, RunsFeed(workspace)
+        self.settings = settings_file.Settings()
+        self._settings_trouble: str | None = None
+        self._reading_since: float | None = None
+        self._read_took = 0.0
+        self._announced: set[int] = set()
+        self._wished: dict[RoomName, dict[str, Any]] = {}
+
+    # Life
+
+    def on_mount(self) -> None:
+        if self.settings_path is not None:
+            self.settings, self._settings_trouble = settings_file.load(self.settings_path)
+        if self.settings.theme in self.available_themes:
+            self.theme = self.settings.theme
+        self.theme_changed_signal.subscribe(self, lambda theme: self.remember(theme=theme.name))
+        self.switch_mode(self.first_room)
+        self._look()
+        self.set_interval(min(0.25, self.look_seconds), self._tick)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        filters = list(super().get_line_filters())
+        return [*filters, AsciiFilter()] if self.look.ascii else filters
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        for name, (key, title) in ROOMS.items():
+            yield SystemCommand(f"Go to {title}", f"The room {title} ({key.upper()})", partial(self.action_go, name))
+        yield SystemCommand("Help", "Keys of the focused pane (?)", self.action_help_pane)
+        yield SystemCommand("Theme", "Choose colours; the choice is kept", self.action_change_theme)
+        yield SystemCommand("Save a picture", "Write the screen as SVG into this folder", self._save_picture)
+        yield SystemCommand("Quit", "Leave the dashboard (q)", self.action_leave)
+
+    async def action_leave(self) -> None:
+        """Quit; with jobs running, only after asking what becomes of them."""
+        running = self.jobs.running()
+        if not running or isinstance(self.screen, Confirm):
+            self.exit(0)
+            return
+        count = f"{len(running)} job{'s' * (len(running) > 1)}"
+        answers = (("k", "keep running"), ("s", "stop with a checkpoint"))
+        self.push_screen(Confirm(f"{count} started here: what becomes of them?", answers), self._leave)
+
+    def _leave(self, answer: str | None) -> None:
+        if answer is not None:
+            for job in self.jobs.all:
+                job.outlives = answer == "k"
+            self.exit(0)
+
+    # The workspace
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if self._reading_since is None:
+            if now >= self._next_look:
+                self._look()
+        elif now - self._reading_since > SLOW_SECONDS and self.room is not None:
+            waited = now - self._reading_since
+            self.room.trouble("slow", f"the workspace has not answered for {waited:.0f} s; what is shown is older")
+        self._announce_jobs()
+
+    def _look(self) -> None:
+        self._reading_since = time.monotonic()
+        beside(self._read, "runs feed")
+
+    def look_now(self) -> None:
+        """Read the workspace again without waiting (something was just changed)."""
+        self._next_look = 0.0
+
+    _next_look = 0.0
+
+    def _read(self) -> None:
+        now = self.clock()
+        try:
+            snapshot = Snapshot(self._feed.read(now), self._feed.damaged, None, now)
+        except (MetaVQAError, OSError) as error:
+            snapshot = Snapshot(self.snapshot.views, self.snapshot.damaged, str(error), now)
+        post(self, SnapshotRead(snapshot))
+
+    def on_snapshot_read(self, message: SnapshotRead) -> None:
+        now = time.monotonic()
+        took = now - (self._reading_since or now)
+        self._reading_since, self._next_look = None, now + max(self.look_seconds, 10 * took)
+        self.snapshot = message.snapshot
+        if self.room is not None:
+            self.room.trouble("slow", None)
+            self.room.trouble("settings", self._settings_trouble)
+            self.room.take(message.snapshot)
+
+    @property
+    def room(self) -> Room | None:
+        """The room in front or under a dialog; None while the first one is made."""
+        try:
+            return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, Room)), None)
+        except (IndexError, NoMatches):
+            return None
+
+    # What rooms share
+
+    def remember(self, **changes: Any) -> None:
+        """Change and keep settings; where that is not possible, the room says so and everything goes on."""
+        if all(getattr(self.settings, name) == value for name, value in changes.items()):
+            return
+        for name, value in changes.items():
+            setattr(self.settings, name, value)
+        if self.settings_path is not None:
+            self._settings_trouble = settings_file.save(self.settings_path, self.settings)
+            if self.room is not None:
+                self.room.trouble("settings", self._settings_trouble)
+
+    def listed(self, of: str) -> list[str]:
+        """The ``pinned`` or ``marked`` runs of this workspace."""
+        return list(getattr(self.settings, of).get(str(self.workspace.root), []))
+
+    def relist(self, of: str, ids: Sequence[str]) -> None:
+        """Keep which runs are ``pinned`` or ``marked`` in this workspace."""
+        self.remember(**{of: {**getattr(self.settings, of), str(self.workspace.root): list(ids)}})
+
+    def start_job(self, args: Sequence[str], *, outlives: bool) -> Job | None:
+        """Start ``metavqa ARGS``; None, and a sentence on the screen, when that is not possible."""
+        try:
+            job = self.jobs.start(args, outlives=outlives)
+        except MetaVQAError as error:
+            self.say(str(error), wrong=True)
+            return None
+        self.say(f"started: {job.line}")
+        self.look_now()
+        return job
+
+    def _announce_jobs(self) -> None:
+        """Say once how each job ended."""
+        for job in self.jobs.all:
+            if job.code is not None and id(job) not in self._announced:
+                self._announced.add(id(job))
+                words = job.last_words() if job.code else ""
+                self.say(f"{job.line}: {job.ending()}{f': {words}' if words else ''}", wrong=job.code not in (0, 130))
+                self.look_now()
+
+    def say(self, sentence: str, *, wrong: bool = False) -> None:
+        """A sentence for a few seconds, whatever room is in front."""
+        self.notify(self.look.text(sentence), severity="error" if wrong else "information", markup=False,
+                    timeout=12 if wrong else 5)  # fmt: skip
+
+    def copy(self, text: str) -> None:
+        """Put ``text`` on the clipboard, where the terminal allows that (OSC 52), and show it in any case."""
+        self.copy_to_clipboard(text)
+        self.say(f"copied: {text}")
+
+    # Ways
+
+    def action_go(self, name: RoomName) -> None:
+        """Enter a room."""
+        if isinstance(self.screen, Room) and self.current_mode != name:
+            self.switch_mode(name)
+
+    def visit(self, name: RoomName, **what: Any) -> None:
+        """Enter a room with a wish: its ``welcome(**what)`` is called when it is in front."""
+        self._wished[name] = what
+        if self.current_mode == name:
+            self.fulfil(name)
+        else:
+            self.switch_mode(name)
+
+    def fulfil(self, name: RoomName) -> None:
+        """Hand over the wish that a room was entered with, once (the room calls this when it comes to the front)."""
+        wish = self._wished.pop(name, None)
+        if wish is not None and self.room is not None:
+            self.room.welcome(**wish)
+
+    def action_help_pane(self) -> None:
+        """The keys and the purpose of the pane that has the keyboard."""
+        room = self.room
+        if room is None or isinstance(self.screen, Help):
+            return
+        pane = room.focused_pane()
+        paragraphs = [text for text in (pane.help if pane else "", room.HELP, COMMON_HELP) if text]
+        panes = [(str(number), f"hide or show: {one.title}") for number, one in enumerate(room.PANES, 1)]
+        rooms = [(key.upper(), f"go to {title}") for key, title in ROOMS.values()]
+        bindings = [active.binding for active in self.screen.active_bindings.values()]
+        keys = [
+            (binding.key_display or self.get_key_display(binding), binding.description)
+            for binding in bindings
+            if binding.description and not binding.description.startswith("Pane ") and not binding.priority
+        ]
+        title = f"{ROOMS[room.NAME][1]}{f': {pane.title}' if pane else ''}"
+        self.push_screen(Help(title, paragraphs, [*keys, *panes, *rooms, ("ctrl+p", "all commands, by name")]))
+
+    def _save_picture(self) -> None:
+        try:
+            self.say(f"wrote {self.save_screenshot(path='.')}")
+        except OSError as error:
+            self.say(f"cannot write a picture into {Path.cwd()}: {error.strerror or error}", wrong=True)
