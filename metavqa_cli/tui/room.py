@@ -46,8 +46,8 @@ class Room(Screen[None]):
     PANES: ClassVar[tuple[Pane, ...]] = ()
     HELP: ClassVar[str] = ""
     """What the room is for, in a few sentences, and which command shows the same without a dashboard."""
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-usual"), (140, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-high")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-usual"), (140, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-high")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(n + 1), f"pane({n})", f"Pane {n + 1}", show=False) for n in range(4)),
     ]
