@@ -20,10 +20,10 @@ from metavqa_cli.cli.options import (
     SetOption,
     chosen_format,
     complete_run,
-    resolve_config,
     workspace,
 )
 from metavqa_cli.cli.session import ClipOption, DatasetOption, DeviceOption, open_session, own_config
+from metavqa_cli.engine.configuration import resolve_config
 from metavqa_cli.schema.errors import BusyError, MetaVQAError, MissingError, UsageError
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run

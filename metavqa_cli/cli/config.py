@@ -6,19 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from metavqa_cli.cli import console
-from metavqa_cli.cli.options import (
-    DEFAULT_PRESET,
-    PROJECT_FILE,
-    ConfigOption,
-    FormatOption,
-    JsonOption,
-    PresetOption,
-    SetOption,
-    chosen_format,
-    preset_layer,
-    read_toml,
-    resolve_config,
-)
+from metavqa_cli.cli.options import ConfigOption, FormatOption, JsonOption, PresetOption, SetOption, chosen_format
+from metavqa_cli.engine.configuration import DEFAULT_PRESET, PROJECT_FILE, preset_layer, read_toml, resolve_config
 from metavqa_cli.schema.errors import BusyError, UsageError
 from metavqa_cli.store.atomic import write_text
 

@@ -10,9 +10,10 @@ import typer
 from metavqa_cli.cli import console
 from metavqa_cli.cli.build import build, describe, export, info
 from metavqa_cli.cli.download import download
-from metavqa_cli.cli.options import FormatOption, JsonOption, chosen_format, resolve_config, workspace
+from metavqa_cli.cli.options import FormatOption, JsonOption, chosen_format, workspace
 from metavqa_cli.cli.session import finish
 from metavqa_cli.cli.show import show
+from metavqa_cli.engine.configuration import resolve_config
 from metavqa_cli.schema.errors import JobError, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Build, describe and look into datasets.")

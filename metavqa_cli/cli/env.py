@@ -7,16 +7,8 @@ import sys
 from pathlib import Path
 
 from metavqa_cli.cli import console
-from metavqa_cli.cli.options import (
-    PRESETS_DIR,
-    PROJECT_FILE,
-    FormatOption,
-    JsonOption,
-    chosen,
-    chosen_format,
-    user_file,
-    workspace,
-)
+from metavqa_cli.cli.options import FormatOption, JsonOption, chosen, chosen_format, workspace
+from metavqa_cli.engine.configuration import PRESETS_DIR, PROJECT_FILE, user_file
 
 PACKAGES = (
     "metavqa", "torch", "torchvision", "open_clip_torch", "numpy", "scipy", "pillow", "safetensors", "typer", "textual",

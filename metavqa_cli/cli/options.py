@@ -1,23 +1,16 @@
-"""What several commands share: option types, the global options, and the configuration they add up to."""
+"""What several commands share: option types, and the global options."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from metavqa_cli.cli.console import Format
+from metavqa_cli.engine.configuration import preset_names
 from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.store.workspace import Workspace
-
-if TYPE_CHECKING:
-    from metavqa_cli.schema.layers import Layer, Resolved
-
-DEFAULT_PRESET = "tiny"
-PROJECT_FILE = Path("metavqa.toml")
-PRESETS_DIR = Path(__file__).parents[1] / "presets"
 
 # The options of `metavqa` itself may stand anywhere on the line: these take no value, those take one.
 GLOBAL_FLAGS = frozenset({"--ascii", "--debug", "--offline", "--quiet", "-q"})
@@ -118,81 +111,3 @@ def chosen_format(format: Format, json: bool) -> Format:
     if json and format not in ("auto", "json"):
         raise UsageError(f"--json and --format {format} contradict each other; give one of them")
     return "json" if json else format
-
-
-def preset_names() -> list[str]:
-    """The presets in the package, sorted."""
-    return sorted(path.stem for path in PRESETS_DIR.glob("*.toml"))
-
-
-def user_file() -> Path:
-    """The person's own configuration file, whether it exists or not."""
-    import platformdirs
-
-    return platformdirs.user_config_path("metavqa", appauthor=False) / "config.toml"
-
-
-def resolve_config(
-    preset: str = DEFAULT_PRESET,
-    config_file: Path | None = None,
-    sets: Sequence[str] | None = None,
-    flags: Mapping[str, Any] | None = None,
-    *,
-    resumed: Mapping[str, Any] | None = None,
-) -> "Resolved":
-    """The configuration of a command, with the origin of every value.
-
-    From the strongest: ``flags`` (dotted key to value; None is "not given"), ``sets``, ``METAVQA_*`` variables,
-    ``config_file`` or ``./metavqa.toml``, the person's own file, ``resumed`` (a run's own configuration), the preset,
-    the defaults. Raises ``UsageError`` that lists every mistake.
-    """
-    from metavqa_cli.schema.layers import Layer, from_env, parse_set, resolve
-
-    layers = [preset_layer(preset), Layer("resumed run", dict(resumed or {})), *file_layers(config_file)]
-    layers.append(from_env(os.environ))
-    layers += [Layer("--set", parse_set(text)) for text in sets or ()]
-    given = {dotted: value for dotted, value in (flags or {}).items() if value is not None}
-    layers += [Layer("flag", _nested(dotted, value)) for dotted, value in given.items()]
-    return resolve(layers)
-
-
-def preset_layer(name: str) -> "Layer":
-    """The values of a preset of the package."""
-    from metavqa_cli.schema.layers import Layer
-
-    names = preset_names()
-    if name not in names:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"there is no preset {name!r}{hint} The presets are {', '.join(names)}")
-    return Layer(f"preset {name}", read_toml(PRESETS_DIR / f"{name}.toml"))
-
-
-def file_layers(config_file: Path | None) -> "list[Layer]":
-    """The person's own file (if any), then ``config_file`` or else ``./metavqa.toml`` (if any)."""
-    from metavqa_cli.schema.layers import Layer
-
-    paths = [path for path in (user_file(), config_file or PROJECT_FILE) if path == config_file or path.is_file()]
-    return [Layer(str(path), read_toml(path)) for path in paths]
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The values of a TOML file; ``UsageError`` says where it cannot be read."""
-    import tomli
-
-    try:
-        return tomli.loads(path.read_text("utf-8"))
-    except tomli.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}; `metavqa config init` writes a new one") from None
-
-
-def _nested(dotted: str, value: Any) -> dict[str, Any]:
-    for name in reversed(dotted.split(".")):
-        value = {name: value}
-    return dict(value)

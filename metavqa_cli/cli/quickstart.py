@@ -9,7 +9,6 @@ from metavqa_cli.cli import console
 from metavqa_cli.cli.answers import ranked
 from metavqa_cli.cli.evaluate import print_rows
 from metavqa_cli.cli.options import (
-    DEFAULT_PRESET,
     ConfigOption,
     ForceOption,
     FormatOption,
@@ -20,6 +19,7 @@ from metavqa_cli.cli.options import (
     chosen_format,
 )
 from metavqa_cli.cli.session import DeviceOption, SeedOption, finish, open_session
+from metavqa_cli.engine.configuration import DEFAULT_PRESET
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.ask import Answer

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from metavqa_cli.cli import console
-from metavqa_cli.cli.options import resolve_config, workspace
+from metavqa_cli.cli.options import workspace
+from metavqa_cli.engine.configuration import resolve_config
 from metavqa_cli.schema.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import typer
 
 from metavqa_cli.cli import console
 from metavqa_cli.cli.console import Format
-from metavqa_cli.cli.options import FormatOption, JsonOption, chosen_format, resolve_config, workspace
+from metavqa_cli.cli.options import FormatOption, JsonOption, chosen_format, workspace
 from metavqa_cli.cli.session import DatasetOption
+from metavqa_cli.engine.configuration import resolve_config
 from metavqa_cli.schema.errors import MetaVQAError, MissingError, UsageError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import tomli
 
-from metavqa_cli.cli import options
 from metavqa_cli.cli.config import commented
+from metavqa_cli.engine import configuration
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.schema.layers import Layer, flatten, resolve
@@ -22,12 +22,12 @@ def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "tiny.toml").write_text("")
     (folder / "other.toml").write_text("seed = 1\n[ldm]\nT = 11\nbatch = 12\nlr = 0.5\nepochs = 13\n")
-    monkeypatch.setattr(options, "PRESETS_DIR", folder)
+    monkeypatch.setattr(configuration, "PRESETS_DIR", folder)
     return folder
 
 
 def write_user_file(text: str) -> Path:
-    path = options.user_file()
+    path = configuration.user_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
@@ -53,7 +53,7 @@ def test_flags_are_strongest_and_a_resumed_run_beats_only_the_preset(monkeypatch
     monkeypatch.setenv("METAVQA_LDM__BATCH", "41")
     resumed = {"seed": 7, "ldm": {"batch": 1, "T": 2, "epochs": 3}}
     flags = {"ldm.T": 99, "ldm.lr": None}
-    resolved = options.resolve_config("other", None, ["ldm.T=50"], flags, resumed=resumed)
+    resolved = configuration.resolve_config("other", None, ["ldm.T=50"], flags, resumed=resumed)
     assert (resolved.config.ldm.T, resolved.origins["ldm.T"]) == (99, "flag")
     assert (resolved.config.ldm.batch, resolved.origins["ldm.batch"]) == (41, "environment")
     assert (resolved.config.seed, resolved.origins["seed"]) == (7, "resumed run")
@@ -150,9 +150,9 @@ def test_a_set_without_a_value_is_a_usage_error(metavqa: Terminal) -> None:
 
 
 def test_every_preset_of_the_package_is_valid() -> None:
-    assert options.DEFAULT_PRESET in options.preset_names()
-    for name in options.preset_names():
-        assert isinstance(resolve([options.preset_layer(name)]).config, Config)
+    assert configuration.DEFAULT_PRESET in configuration.preset_names()
+    for name in configuration.preset_names():
+        assert isinstance(resolve([configuration.preset_layer(name)]).config, Config)
 
 
 def test_init_writes_a_file_that_changes_nothing(metavqa: Terminal) -> None:
@@ -168,7 +168,7 @@ def test_the_values_behind_the_comments_are_those_of_the_preset() -> None:
     settings = re.compile(r"# (\w+ = (?!\(none\)).*)")
     text = "\n".join(match[1] if (match := settings.fullmatch(line)) else line for line in lines)
     written = resolve([Layer("file", tomli.loads(text))]).config
-    assert written == resolve([options.preset_layer("other")]).config
+    assert written == resolve([configuration.preset_layer("other")]).config
 
 
 def test_init_keeps_a_file_that_exists_unless_forced(metavqa: Terminal) -> None:
@@ -194,4 +194,4 @@ def test_schema_is_json_schema(metavqa: Terminal) -> None:
 def test_a_bad_preset_layer_is_reported_as_such(presets: Path) -> None:
     (presets / "tiny.toml").write_text("[ldm]\nT = 0\n")
     with pytest.raises(UsageError, match=r"ldm\.T = 0 \(from preset tiny\)"):
-        options.resolve_config()
+        configuration.resolve_config()

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from metavqa_cli.cli.options import resolve_config
+from metavqa_cli.engine.configuration import resolve_config
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.cli.pipeline import data, furnished

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from metavqa_cli.base_network.layout import WeightLayout
-from metavqa_cli.cli.options import resolve_config
 from metavqa_cli.engine.baselines import train_baseline
 from metavqa_cli.engine.cells import Bench, CellSpec, measured_cell
+from metavqa_cli.engine.configuration import resolve_config
 from metavqa_cli.engine.diffusion import HyperLdm, schedule_of, train_ldm
 from metavqa_cli.engine.evaluate import evaluate
 from metavqa_cli.engine.generators import train_generator
