@@ -5,11 +5,14 @@ A line is a list of rich segments. Rich and Pillow are imported when an image is
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from rich.segment import Segment
+    from rich.style import Style
 
     Line = list[Segment]
 
@@ -27,32 +30,46 @@ class Tile:
     missing: str = ""
 
 
-def half_blocks(image: "Image", width: int) -> "list[Line]":
-    """``image`` (RGB) in at most ``width`` columns and half as many lines: each character is two pixels, one a half."""
-    from rich.color import Color
-    from rich.segment import Segment
-    from rich.style import Style
+def half_blocks(image: "Image", width: int, height: int | None = None) -> "list[Line]":
+    """``image`` (RGB) in at most ``width`` columns and ``height`` lines (None: half as many as columns).
 
-    pixels = _fitted(image, width, width)
+    Each character is two pixels, one a half.
+    """
+    from rich.segment import Segment
+
+    pixels = _fitted(image, width, width if height is None else 2 * height)
+    flat = pixels.tobytes()
+    row = 3 * pixels.width
     lines: list[Line] = []
-    for y in range(0, pixels.height, 2):
-        line = []
-        for x in range(pixels.width):
-            upper, lower = (Color.from_rgb(*_rgb(pixels, x, at)) if at < pixels.height else None for at in (y, y + 1))
-            line.append(Segment(UPPER, Style(color=upper, bgcolor=lower)))
-        lines.append(line)
+    for top in range(0, len(flat), 2 * row):
+        halves = zip_longest(_triples(flat[top : top + row]), _triples(flat[top + row : top + 2 * row]))
+        lines.append([Segment(UPPER, _style(upper, lower)) for upper, lower in halves])
     return lines
 
 
-def shades(image: "Image", width: int) -> "list[Line]":
-    """``image`` in at most ``width`` columns and half as many lines of ASCII characters, dense ones where it is bright.
+def _triples(row: bytes) -> Iterator[tuple[int, ...]]:
+    return zip(*[iter(row)] * 3, strict=True)
 
-    The darkest pixel is a space and the brightest an ``@``, so that a dim photograph can be made out too.
+
+@lru_cache(maxsize=1 << 14)
+def _style(upper: tuple[int, int, int], lower: tuple[int, int, int] | None) -> "Style":
+    """The colours of a half block; below an odd last row the terminal's own colour stays."""
+    from rich.color import Color
+    from rich.style import Style
+
+    return Style(color=Color.from_rgb(*upper), bgcolor=None if lower is None else Color.from_rgb(*lower))
+
+
+def shades(image: "Image", width: int, height: int | None = None) -> "list[Line]":
+    """``image`` in at most ``width`` columns and ``height`` lines of ASCII characters, dense ones where it is bright.
+
+    ``height`` None: half as many as columns. The darkest pixel is a space and the brightest an ``@``, so that a dim
+    photograph can be made out too.
     """
     from PIL import ImageOps
     from rich.segment import Segment
 
-    pixels = ImageOps.autocontrast(_fitted(image.convert("L"), width, width))
+    pixels = ImageOps.autocontrast(_fitted(image.convert("L"), width, width if height is None else 2 * height))
     pixels = pixels.resize((pixels.width, max(1, pixels.height // 2)))  # a character is twice as high as wide
     grey = pixels.tobytes()
     text = "".join(RAMP[value * len(RAMP) // 256] for value in grey)
@@ -61,12 +78,17 @@ def shades(image: "Image", width: int) -> "list[Line]":
 
 def arrange(tiles: Sequence[Tile], width: int, *, color: bool) -> "list[Line]":
     """``tiles`` in as many columns as ``width`` (at least 4) has room for, with an empty line between rows."""
-    columns = max(1, (width + BETWEEN) // (NARROWEST + BETWEEN))
+    columns = columns_in(width)
     side = max(4, min(width, (width + BETWEEN) // columns - BETWEEN))
     lines: list[Line] = []
     for first in range(0, len(tiles), columns):
         lines += [*_beside([_block(tile, side, color) for tile in tiles[first : first + columns]], side), []]
     return lines[:-1]
+
+
+def columns_in(width: int) -> int:
+    """How many tiles stand side by side in ``width`` columns, none narrower than ``NARROWEST``; at least one."""
+    return max(1, (width + BETWEEN) // (NARROWEST + BETWEEN))
 
 
 @dataclass(frozen=True)
@@ -83,18 +105,36 @@ class Lines:
             yield Segment.line()
 
 
+def drawn(image: "Image", width: int, height: int, *, color: bool) -> "list[Line]":
+    """``half_blocks`` or ``shades``, remembered: lines that are drawn again (scrolled, resized back) cost nothing."""
+    return _drawn(_Same(image), width, height, color)
+
+
+@dataclass(frozen=True, eq=False)
+class _Same:
+    """An image as a key: the same object, not the same pixels (comparing those would take long)."""
+
+    image: "Image"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.image is self.image
+
+    def __hash__(self) -> int:
+        return id(self.image)
+
+
+@lru_cache(maxsize=256)
+def _drawn(image: _Same, width: int, height: int, color: bool) -> "list[Line]":
+    return (half_blocks if color else shades)(image.image, width, height)
+
+
 def _fitted(image: "Image", width: int, height: int) -> "Image":
     """``image`` scaled to fit into ``width`` × ``height`` pixels, each side at least one."""
     from PIL.Image import Resampling
 
     scale = min(width / image.width, height / image.height)
-    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Resampling.LANCZOS)
-
-
-def _rgb(image: "Image", x: int, y: int) -> Sequence[int]:
-    pixel = image.getpixel((x, y))
-    assert isinstance(pixel, tuple)
-    return pixel
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Resampling.LANCZOS, reducing_gap=3.0)  # large ones are halved first: many times quicker
 
 
 def _block(tile: Tile, side: int, color: bool) -> "list[Line]":
@@ -103,27 +143,40 @@ def _block(tile: Tile, side: int, color: bool) -> "list[Line]":
     from rich.style import Style
 
     if tile.image is None:
-        picture = _frame(tile.missing, side)
+        picture = frame(tile.missing, side, side // 2)
     else:
         picture = half_blocks(tile.image, side) if color else shades(tile.image, side)
-    return [*picture, [Segment(_cut(tile.label, side), Style(bold=True))]]
+    return [*picture, [Segment(cut(tile.label, side), Style(bold=True))]]
 
 
-def _frame(name: str, side: int) -> "list[Line]":
-    """An empty frame of ASCII characters with ``name`` in it, folded."""
-    from rich.cells import chop_cells, set_cell_size
+def frame(words: str, width: int, height: int) -> "list[Line]":
+    """An empty frame of ASCII characters with ``words`` in it, folded; what does not fit is left out."""
+    from rich.cells import set_cell_size
     from rich.segment import Segment
 
-    inner = side - 2
-    height = max(1, side // 2 - 2)
-    words = chop_cells(name, inner)[:height] or [""]
-    above = (height - len(words)) // 2
-    rows = [*[""] * above, *words, *[""] * (height - len(words) - above)]
+    inner, room = max(0, width - 2), max(1, height - 2)
+    folded = fold(words, inner)[:room]
+    above = (room - len(folded)) // 2
+    rows = [*[""] * above, *folded, *[""] * (room - len(folded) - above)]
     edge = f"+{'-' * inner}+"
     return [[Segment(text)] for text in (edge, *(f"|{set_cell_size(row, inner)}|" for row in rows), edge)]
 
 
-def _cut(text: str, width: int) -> str:
+def fold(text: str, width: int) -> list[str]:
+    """``text`` in lines of at most ``width`` cells, broken between words where that is possible."""
+    from rich.cells import cell_len, chop_cells
+
+    lines: list[str] = []
+    for word in text.split():
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and cell_len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines += chop_cells(word, width) if width > 0 else []
+    return lines
+
+
+def cut(text: str, width: int) -> str:
     """``text`` in at most ``width`` columns, with dots where something is left out."""
     from rich.cells import cell_len, set_cell_size
 
