@@ -22,18 +22,16 @@ from metavqa_cli.cli.options import (
     complete_run,
     workspace,
 )
-from metavqa_cli.cli.session import ClipOption, DatasetOption, DeviceOption, open_session, own_config
+from metavqa_cli.cli.session import ClipOption, DatasetOption, DeviceOption, open_session
 from metavqa_cli.engine.configuration import resolve_config
-from metavqa_cli.schema.errors import BusyError, MetaVQAError, MissingError, UsageError
-from metavqa_cli.store import runs
-from metavqa_cli.store.runs import Run
+from metavqa_cli.engine.opening import named_ldm, newest_ldm, own_config
+from metavqa_cli.schema.errors import BusyError, MetaVQAError, UsageError
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.ask import Answer, Asker
     from metavqa_cli.engine.classifier import Classifier
     from metavqa_cli.engine.judging import Loaded
     from metavqa_cli.engine.request import Request
-    from metavqa_cli.schema.config import Config
 
 STDIN = "-"
 ModelOption = Annotated[
@@ -231,40 +229,13 @@ def _open_asker(preset: str, config: Path | None, sets: list[str] | None, datase
     if model is None:
         resolved = resolve_config(preset, config, sets, {"dataset.name": dataset})
         told = resolved.origins["dataset.name"] != "default"
-        run = _newest(resolved.config, resolved.config.dataset.name if told else None)
+        run = newest_ldm(workspace(), resolved.config, resolved.config.dataset.name if told else None)
     else:
-        run = _named(model, dataset)
+        run = named_ldm(workspace(), model, dataset)
     session = open_session(preset, config, sets, {"clip.model": clip, "runtime.device": device}, own=own_config(run))
     from metavqa_cli.engine.ask import Asker
 
     return Asker(session, run)
-
-
-def _named(model: str, dataset: str | None) -> Run:
-    run = runs.get(workspace(), model)
-    made_from = run.manifest()["dataset"]["name"]
-    if run.kind != "ldm":
-        raise UsageError(f"run {run.id} is of kind {run.kind}, not ldm; `metavqa runs ls` lists all runs")
-    if dataset not in (None, made_from):
-        raise UsageError(f"run {run.id} was made from the dataset {made_from!r}, not {dataset!r}; leave --dataset out")
-    return run
-
-
-def _newest(config: "Config", dataset: str | None) -> Run:
-    """The newest finished HyperLDM, on ``dataset`` if given, rather one trained as configured: a table trains others.
-
-    ``MissingError`` says how to train one.
-    """
-    values = config.model_dump(mode="json")
-    run = runs.newest(
-        workspace(), "ldm", match=lambda run: dataset in (None, run.manifest()["dataset"]["name"]),
-        rather=lambda run: runs.agrees(run, values, ("questions", "ldm")),
-    )  # fmt: skip
-    if run is None:
-        where = f"in {workspace().root}" if dataset is None else f"for the dataset {dataset!r}"
-        way_out = "train one with `metavqa train ldm --with-parents`, or run `metavqa quickstart`"
-        raise MissingError(f"there is no finished HyperLDM {where}; {way_out}")
-    return run
 
 
 def _request(question: str, answers: str | None, template: str | None, gamma: float | None, samples: int | None,

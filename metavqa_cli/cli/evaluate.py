@@ -28,8 +28,8 @@ from metavqa_cli.cli.session import (
     finish,
     open_job,
     open_session,
-    own_config,
 )
+from metavqa_cli.engine.opening import own_config
 from metavqa_cli.schema.errors import BusyError, UsageError
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run

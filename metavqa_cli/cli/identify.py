@@ -18,7 +18,8 @@ from metavqa_cli.cli.options import (
     complete_run,
     workspace,
 )
-from metavqa_cli.cli.session import ClipOption, DeviceOption, open_session, own_config
+from metavqa_cli.cli.session import ClipOption, DeviceOption, open_session
+from metavqa_cli.engine.opening import own_config
 from metavqa_cli.schema.errors import MissingError, UsageError
 
 STDIN = Path("-")

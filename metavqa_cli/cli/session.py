@@ -9,12 +9,12 @@ import typer
 from metavqa_cli.cli import console
 from metavqa_cli.cli.options import workspace
 from metavqa_cli.engine.configuration import resolve_config
+from metavqa_cli.engine.opening import own_config
 from metavqa_cli.schema.errors import UsageError
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.session import Session
     from metavqa_cli.schema.events import Event
-    from metavqa_cli.store.runs import Run
 
 T = TypeVar("T")
 
@@ -76,14 +76,6 @@ def open_job(
     if run.kind != kind:
         raise UsageError(f"run {run.id} is of kind {run.kind}, not {kind}; resume it with `metavqa train {run.kind}`")
     return open_session(preset, config, sets, flags, own=own_config(run), resume=run.id)
-
-
-def own_config(run: "Run") -> dict[str, Any]:
-    """The configuration that ``run`` was made with, except where it ran."""
-    from metavqa_cli.schema.layers import validate
-
-    values = {name: value for name, value in run.config().items() if name != "runtime"}
-    return validate(values).model_dump(exclude={"runtime"})  # complete: a None is absent from the file
 
 
 def _recipe(
