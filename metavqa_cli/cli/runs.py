@@ -92,15 +92,10 @@ def rm(
 @app.command()
 def diff(first: RunArgument, second: RunArgument, format: FormatOption = "auto", json: JsonOption = False) -> None:
     """Show where two runs differ: configuration, parents, dataset and result."""
-    from metavqa_cli.schema.layers import flatten
+    from metavqa_cli.tui.run_differences import differences
 
     one, two = runs.get(workspace(), first), runs.get(workspace(), second)
-    left, right = (dict(flatten(_comparable(run))) for run in (one, two))
-    rows = [
-        {"key": key, one.id: left.get(key), two.id: right.get(key)}
-        for key in dict.fromkeys([*left, *right])
-        if left.get(key) != right.get(key)
-    ]
+    rows = differences([one, two])
     if not rows:
         console.narrate(f"{one.id} and {two.id} do not differ")
     console.emit(rows, chosen_format(format, json), ("key", one.id, two.id))
@@ -115,9 +110,3 @@ def describe(run: Run) -> dict[str, Any]:
         "dataset": manifest["dataset"].get("name"), "dataset_fingerprint": manifest["dataset"].get("fingerprint"),
         "parents": manifest["parents"],
     }  # fmt: skip
-
-
-def _comparable(run: Run) -> dict[str, Any]:
-    manifest = run.manifest()
-    names = ("kind", "variant", "parents", "dataset")
-    return {**{name: manifest.get(name) for name in names}, "config": run.config(), "result": run.result()}

@@ -39,7 +39,7 @@ def make_app(
     root: Path,
     *,
     room: RoomName = "runs",
-    run: str | None = None,
+    selected: Sequence[str] = (),
     ascii: bool = False,
     color: bool = True,
     settings: Path | None = None,
@@ -49,14 +49,14 @@ def make_app(
     look_seconds: float = LOOK_SECONDS,
     dataset: str | None = None,
 ) -> "Dashboard":
-    """The dashboard on the workspace in the folder ``root``, opened in ``room``, with ``run`` selected.
+    """The dashboard on the workspace in the folder ``root``, opened in ``room``, with these runs ``selected``.
 
     ``settings`` is the file of what it remembers (None: nothing is), ``program`` what ``metavqa`` is started as for
     jobs, ``environment`` what they run in (None: this process's), ``clock`` gives seconds since 1970, and ``dataset``
     is the one that Tasks, γ sweep and Ask begin with (None: that of the newest run).
     """
     look, jobs = Look(ascii, color), Jobs(Workspace(root), program, os.environ if environment is None else environment)
-    return Dashboard(Workspace(root), room, run, look, settings, jobs, clock, look_seconds, dataset)
+    return Dashboard(Workspace(root), room, tuple(selected), look, settings, jobs, clock, look_seconds, dataset)
 
 
 def _make_room(name: RoomName) -> Room:
@@ -82,8 +82,8 @@ class Dashboard(App[int]):
     snapshot: reactive[Snapshot] = reactive(Snapshot(), init=False)
 
     def __init__(
-        self, workspace: Workspace, room: RoomName, run: str | None, look: Look, settings: Path | None, jobs: Jobs,
-        clock: Callable[[], float], look_seconds: float, dataset: str | None,
+        self, workspace: Workspace, room: RoomName, selected: tuple[str, ...], look: Look, settings: Path | None,
+        jobs: Jobs, clock: Callable[[], float], look_seconds: float, dataset: str | None,
     ) -> None:  # fmt: skip
         self.look = look
         with_color = os.environ.pop("NO_COLOR", None)  # Textual takes any, even an empty one, as a wish
@@ -93,7 +93,7 @@ class Dashboard(App[int]):
         if with_color is not None:
             os.environ["NO_COLOR"] = with_color
         self.workspace, self.first_room, self.dataset_wish = workspace, room, dataset
-        self.selected: tuple[str, ...] = () if run is None else (run,)
+        self.selected = selected
         """Ids of the runs that curves, differences and tasks are shown of, in the order of selection."""
         self.jobs, self.clock, self.look_seconds = jobs, clock, look_seconds
         self.settings_path, self._feed = settings, RunsFeed(workspace)

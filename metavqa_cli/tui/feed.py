@@ -28,6 +28,7 @@ from metavqa_cli.tui.tail import Stamp, Tail, stamp_of
 __all__ = ["Curves", "Follower", "RunView", "RunsFeed", "Tail", "read_runs"]
 
 KEY_METRIC = "accuracy"  # of the validation tasks, in per cent: what training keeps the best parameters by
+VALIDATION, TEST = "val", "test"
 CONFIG_HEAD_BYTES = 4096
 STEP_LINE = b'{"event": "StepLogged"'
 
@@ -47,8 +48,9 @@ class RunView:
     progress: float
     """0 to 1; 1 for every finished run, one that stopped early too."""
     metric_name: str
+    """What ``accuracy`` is of: "val" or "test" tasks."""
     accuracy: float | None
-    """Best validation accuracy so far, in per cent."""
+    """In per cent: the best on validation tasks so far; of a measured method, that on test tasks."""
     created: float
     updated: float
     """Seconds since 1970, as ``created``: when the log or the result was last written."""
@@ -182,7 +184,7 @@ class _Watched:
         with suppress(OSError):
             self.seed = _seed(run.path / "config.toml")
         self.tail = Tail(run.events_path)
-        self.result: tuple[Stamp | None, float | None] = (None, None)
+        self.result: tuple[Stamp | None, tuple[str, float] | None] = (None, None)
         self._forget()
 
     def _forget(self) -> None:
@@ -196,12 +198,12 @@ class _Watched:
     def view(self, now: float) -> RunView:
         self._follow()
         done = self._result_stamp()
-        state, measured = self._state(done), self._accuracy(done)
+        state, (metric, measured) = self._state(done), self._accuracy(done)
         progress = min(1.0, (self.step or 0) / self.total) if self.total else self.phase
         written = [stamp[3] / 1e9 for stamp in (self.tail.stamp, self.result[0]) if stamp]
         return RunView(
             self.run.id, self.run.path, self.kind, self.variant, state, self.step, self.total,
-            1.0 if state == "finished" else progress, KEY_METRIC, measured, self.created,
+            1.0 if state == "finished" else progress, metric, measured, self.created,
             max([self.created, *written]), self.parents, self.dataset, self.seed,
             self.message if state == "failed" else None, now,
         )  # fmt: skip
@@ -245,13 +247,13 @@ class _Watched:
             return stamp_of(self.run.path / "result.json")
         return None
 
-    def _accuracy(self, done: Stamp | None) -> float | None:
+    def _accuracy(self, done: Stamp | None) -> tuple[str, float | None]:
         if done != self.result[0]:
-            self.result = (done, None if done is None else _validated(self.run))
+            self.result = (done, None if done is None else _measured(self.run))
         if self.result[1] is not None:
             return self.result[1]
         curve = self.curves.series.get(f"validation.{KEY_METRIC}")
-        return max((value for value in curve.values if value == value), default=None) if curve else None
+        return VALIDATION, max((value for value in curve.values if value == value), default=None) if curve else None
 
 
 def _seed(config: Path) -> int | None:
@@ -263,11 +265,16 @@ def _seed(config: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def _validated(run: Run) -> float | None:
+def _measured(run: Run) -> tuple[str, float] | None:
+    """The accuracy in the run's result, and on which tasks; None when it has none."""
     with suppress(MetaVQAError, OSError):
-        found = (run.result() or {}).get("validation")
-        value = found.get(KEY_METRIC) if isinstance(found, dict) else None
-        return float(value) if isinstance(value, float | int) and not isinstance(value, bool) else None
+        result = run.result() or {}
+        places = ((VALIDATION, "validation", KEY_METRIC), (TEST, "means", "zero-shot"), (TEST, "means", "few-shot"))
+        for tasks, part, name in places:
+            found = result.get(part)
+            value = found.get(name) if isinstance(found, dict) else None
+            if isinstance(value, float | int) and not isinstance(value, bool):
+                return tasks, float(value)
     return None
 
 

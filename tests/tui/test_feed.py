@@ -257,7 +257,7 @@ def test_a_view_says_all_that_the_files_say(workspace: Workspace) -> None:
     view = read_runs(workspace, NOW)[1]
     assert (view.id, view.path, view.kind, view.variant, view.dataset) == (run.id, run.path, "ldm", "task", "scenes")
     assert (view.step, view.total_steps, view.progress) == (20, 40, 0.5)
-    assert (view.metric_name, view.accuracy, view.seed) == ("accuracy", 51.5, 11)
+    assert (view.metric_name, view.accuracy, view.seed) == ("val", 51.5, 11)
     assert view.parents == (("generator", parent.id),)
     assert view.updated == run.events_path.stat().st_mtime_ns / 1e9
     assert abs(view.created - time.time()) < 600 and view.age == NOW - view.created

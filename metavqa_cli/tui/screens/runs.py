@@ -1,20 +1,310 @@
-"""Runs."""
+"""The room Runs: every run of the workspace, what it is, how it differs from others, and the jobs started here."""
 
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, ClassVar
 
+from rich.text import Text
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
+from metavqa_cli.engine.configuration import preset_names
+from metavqa_cli.schema.errors import MetaVQAError
+from metavqa_cli.store import runs as store
+from metavqa_cli.store.runs import Run
+from metavqa_cli.tui.beside import beside, post
+from metavqa_cli.tui.commands import children, resuming
+from metavqa_cli.tui.feed import RunView
+from metavqa_cli.tui.filters import Filter, FilterError, parse
+from metavqa_cli.tui.jobs import stop_run
 from metavqa_cli.tui.room import Pane, Room, RoomName
+from metavqa_cli.tui.run_rows import ORDERS, Flags, visible
+from metavqa_cli.tui.snapshot import Snapshot
+from metavqa_cli.tui.widgets.dialogs import Confirm
+from metavqa_cli.tui.widgets.job_form import JobForm, Started
+from metavqa_cli.tui.widgets.run_details import Differences, JobList, RunDetails
+from metavqa_cli.tui.widgets.run_list import RunList
+
+NOTHING = "no runs in {}: n starts a training, and `metavqa quickstart` makes the first ones"
+FILTER_HELP = (
+    "Words, field:text, comparisons: kind:ldm accuracy>50 -smoke | state:failed age<2h. Enter keeps the filter, escape "
+    "clears it."
+)
+
+
+class Removed(Message):
+    """A run was removed, or could not be, for the reason given."""
+
+    def __init__(self, run: str, wrong: str | None) -> None:
+        super().__init__()
+        self.run, self.wrong = run, wrong
 
 
 class RunsRoom(Room):
+    """Owns what is selected; the list, details, differences and jobs only show."""
+
     NAME: ClassVar[RoomName] = "runs"
-    PANES: ClassVar[tuple[Pane, ...]] = (Pane("runs-main", "Runs", "Help of the pane."),)
+    CSS_PATH = "runs.tcss"
+    HELP = (
+        "All runs of the workspace, live and finished. Space selects runs for the rooms Curves and Tasks and for the "
+        "differences; pinned runs stay on top; marked ones are remembered. The same without a dashboard: metavqa runs "
+        "ls | show | diff | rm, and metavqa train."
+    )
+    PANES: ClassVar[tuple[Pane, ...]] = (
+        Pane("runs-list", "Runs", f"One line a run, the newest first. Filter with /. {FILTER_HELP}"),
+        Pane("runs-details", "Details", "What the highlighted run is, what it was made from, and what from it."),
+        Pane("runs-differences", "Differences", "Where the selected runs differ: configuration, parents, result."),
+        Pane("runs-jobs", "Jobs", "What was started from this dashboard, and how it stands."),
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("space", "select", "Select"),
+        Binding("enter", "open", "Curves"),
+        Binding("n", "new", "New"),
+        Binding("x", "stop", "Stop"),
+        Binding("u", "resume", "Resume"),
+        Binding("d", "delete", "Delete"),
+        Binding("s", "sort", "Sort"),
+        Binding("r", "turn", "Reverse the order", show=False),
+        Binding("p", "flag('pinned')", "Pin"),
+        Binding("m", "flag('marked')", "Mark"),
+        Binding("M", "only_marked", "Only marked runs", show=False),
+        Binding("a", "select_all", "Select all that are shown, or none", show=False),
+        Binding("c", "copy", "Copy the run's id", show=False),
+        Binding("escape", "clear", "Clear filter and selection", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wanted: Filter = Filter()
+        self.order, self.turned, self.only_marked = 0, False, False
+        self._kept = ""
 
     def compose_room(self) -> Iterable[Widget]:
-        yield Static("runs", id="runs-main", classes="pane")
+        with Horizontal(id="runs-body"):
+            with Vertical(id="runs-left"):
+                yield RunList(self.look, id="runs-list")
+                yield Static("", id="runs-nothing", classes="hidden")
+                yield Input(placeholder="filter: kind:ldm accuracy>50", id="runs-filter", classes="hidden")
+                yield Static("", id="runs-wrong", classes="hidden")
+            with Vertical(id="runs-right"):
+                yield RunDetails(id="runs-details")
+                yield Differences(id="runs-differences")
+                yield JobList(id="runs-jobs")
+
+    def on_mount(self) -> None:
+        for pane in self.PANES:
+            widget = self.query_one(f"#{pane.id}")
+            widget.border_title = pane.title
+            widget.add_class("pane")
+        self.list.focus()
+
+    @property
+    def list(self) -> RunList:
+        return self.query_one(RunList)
+
+    @property
+    def settled(self) -> bool:
+        return super().settled and not self.query_one(Differences).waiting
+
+    # Showing
+
+    def show_snapshot(self, snapshot: Snapshot) -> None:
+        app = self.dashboard
+        known = {view.id for view in snapshot.views}
+        if snapshot.trouble is None:
+            app.selected = tuple(run for run in app.selected if run in known)
+        damaged = ", ".join(snapshot.damaged[:5])
+        self.trouble("damaged", f"damaged run.json: {damaged}; d cannot help: metavqa runs rm removes them"
+                     if damaged else None)  # fmt: skip
+        self.refresh_list()
+
+    def refresh_list(self) -> None:
+        """Show the list again: other runs, another filter, another order or other flags."""
+        app, views = self.dashboard, self.dashboard.snapshot.views
+        pinned, marked = app.listed("pinned"), set(app.listed("marked"))
+        wanted: Callable[[RunView], bool] = self.wanted
+        if self.only_marked:
+            wanted = lambda view: view.id in marked and self.wanted(view)  # noqa: E731
+        shown = visible(views, wanted, ORDERS[self.order], turned=self.turned, pinned=pinned)
+        flags = {
+            view.id: Flags(app.selected.index(view.id) + 1 if view.id in app.selected else 0, view.id in pinned,
+                           view.id in marked)
+            for view in shown
+        }  # fmt: skip
+        self.list.show(shown, flags)
+        self.list.border_title = "Runs" if len(shown) == len(views) else f"Runs: {len(shown)} of {len(views)}"
+        turned = ", turned" if self.turned else ""
+        self.list.border_subtitle = f"{ORDERS[self.order][0]}{turned}{', only marked' if self.only_marked else ''}"
+        nothing = self.query_one("#runs-nothing", Static)
+        words = f"no run matches; escape shows all {len(views)}" if views else NOTHING.format(app.workspace.root)
+        nothing.update(Text(self.look.text(words)))
+        nothing.set_class(bool(shown), "hidden")
+        self._show_details()
+
+    @on(RunList.Highlighted)
+    def _show_details(self) -> None:
+        snapshot, app = self.dashboard.snapshot, self.dashboard
+        self.query_one(RunDetails).show(self.list.current, snapshot.views, self.look)
+        chosen = [view for run in app.selected if (view := snapshot.view(run)) is not None]
+        self.query_one(Differences).show(chosen, self.look)
+        self.query_one(JobList).show(app.jobs.all, app.clock(), self.look)
+
+    # Filter, order, flags
+
+    def action_filter(self) -> None:
+        """Type a filter; the list follows every letter."""
+        line = self.query_one("#runs-filter", Input)
+        line.remove_class("hidden")
+        line.focus()
+
+    @on(Input.Changed, "#runs-filter")
+    def follow_filter(self, event: Input.Changed) -> None:
+        """A filter that cannot be read yet leaves the list as it is, and says why."""
+        wrong = self.query_one("#runs-wrong", Static)
+        try:
+            self.wanted = parse(event.value)
+            wrong.update("")
+        except FilterError as error:
+            wrong.update(Text(f"! {self.look.text(str(error))}"))
+            wrong.remove_class("hidden")
+            return
+        wrong.add_class("hidden")
+        self.refresh_list()
+
+    @on(Input.Submitted, "#runs-filter")
+    def keep_filter(self) -> None:
+        """Back to the list; the filter stays in sight."""
+        self.query_one("#runs-filter").set_class(not self.query_one("#runs-filter", Input).value, "hidden")
+        self.list.focus()
+
+    def action_clear(self) -> None:
+        """First the filter goes, then the selection."""
+        line = self.query_one("#runs-filter", Input)
+        if line.value or not line.has_class("hidden") or self.only_marked:
+            line.value, self.wanted, self.only_marked = "", Filter(), False
+            line.add_class("hidden")
+            self.query_one("#runs-wrong").add_class("hidden")
+            self.list.focus()
+        else:
+            self.dashboard.selected = ()
+        self.refresh_list()
+
+    def action_sort(self) -> None:
+        """The next of the orders."""
+        self.order = (self.order + 1) % len(ORDERS)
+        self.refresh_list()
+
+    def action_turn(self) -> None:
+        """The order turned around."""
+        self.turned = not self.turned
+        self.refresh_list()
+
+    def action_only_marked(self) -> None:
+        """Only marked runs, or all."""
+        self.only_marked = not self.only_marked
+        self.refresh_list()
+
+    def action_select(self) -> None:
+        """Take the highlighted run into the selection, or out of it; the cursor goes on."""
+        if (view := self.list.current) is not None:
+            chosen = self.dashboard.selected
+            others = tuple(run for run in chosen if run != view.id)
+            self.dashboard.selected = others if view.id in chosen else (*others, view.id)
+            self.list.action_move(1)
+            self.refresh_list()
+
+    def action_select_all(self) -> None:
+        """All runs that are shown; none when they are selected already."""
+        shown = tuple(view.id for view in self.list.views)
+        self.dashboard.selected = () if set(shown) <= set(self.dashboard.selected) else shown
+        self.refresh_list()
+
+    def action_flag(self, of: str) -> None:
+        """Pin or mark the highlighted run, or take that back."""
+        if (view := self.list.current) is not None:
+            before = self.dashboard.listed(of)
+            after = [run for run in before if run != view.id]
+            self.dashboard.relist(of, after if view.id in before else [*after, view.id])
+            self.refresh_list()
+
+    def action_copy(self) -> None:
+        """The id, for a command in a shell."""
+        if (view := self.list.current) is not None:
+            self.dashboard.copy(view.id)
+
+    # Doing
+
+    def action_open(self) -> None:
+        """The curves of the selected runs, or of the highlighted one."""
+        if (view := self.list.current) is not None and view.id not in self.dashboard.selected:
+            self.dashboard.selected = (view.id,)
+        self.dashboard.visit("curves")
+
+    def action_new(self) -> None:
+        """The form that starts a training."""
+        app = self.dashboard
+
+        def start(answer: Started | None) -> None:
+            if answer is not None:
+                app.start_job(answer[0], outlives=answer[1])
+                self.refresh_list()
+
+        app.push_screen(JobForm(preset_names()), start)
+
+    def action_stop(self) -> None:
+        """Ask the highlighted run's process to write a checkpoint and to end."""
+        if (view := self.list.current) is not None:
+            question = f"stop {view.id}? It writes a checkpoint and can be resumed."
+            self._asking(question, "y", "stop it", partial(self._stop, view))
+
+    def _stop(self, view: RunView) -> None:
+        self.dashboard.say(f"asked {stop_run(Run(view.path))} to stop {view.id}; asked again, it stops at once")
+
+    def action_resume(self) -> None:
+        """Go on with the highlighted run, in a job."""
+        if (view := self.list.current) is not None:
+            self._try(lambda: self.dashboard.start_job(resuming(view), outlives=False))
+            self.refresh_list()
+
+    def action_delete(self) -> None:
+        """Remove the highlighted run, after asking; the question names the runs that were made from it."""
+        if (view := self.list.current) is None:
+            return
+        made = children(view.id, self.dashboard.snapshot.views)
+        few = f"{', '.join(made[:4])}{' and more' if len(made) > 4 else ''}"
+        but = f" {few} {'was' if len(made) == 1 else 'were'} made from it and will not load without it." if made else ""
+        words = "remove all the same" if made else "remove it"
+        self._asking(f"remove {view.id} and its files?{but}", "y", words, partial(self._remove, view, bool(made)))
+
+    def _remove(self, view: RunView, force: bool) -> None:
+        def work() -> None:
+            try:
+                store.remove(Run(view.path), force)
+                post(self, Removed(view.id, None))
+            except (MetaVQAError, OSError) as error:
+                post(self, Removed(view.id, str(error)))
+
+        beside(work, f"remove {view.id}")
+
+    @on(Removed)
+    def tell_removed(self, message: Removed) -> None:
+        """How a removal ended."""
+        self.dashboard.say(message.wrong or f"removed {message.run}", wrong=message.wrong is not None)
+        self.dashboard.look_now()
+
+    def _asking(self, question: str, key: str, words: str, then: Callable[[], Any]) -> None:
+        self.dashboard.push_screen(Confirm(question, ((key, words),)), lambda said: self._try(then) if said else None)
+
+    def _try(self, what: Callable[[], Any]) -> None:
+        try:
+            what()
+        except MetaVQAError as error:
+            self.dashboard.say(str(error), wrong=True)
 
 
 def make_room() -> Room:

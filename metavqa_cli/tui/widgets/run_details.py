@@ -1,0 +1,117 @@
+"""Beside the list of runs: what the highlighted one is, where the selected ones differ, and the jobs."""
+
+from collections.abc import Sequence
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.message import Message
+from textual.widgets import Static
+
+from metavqa_cli.schema.errors import MetaVQAError
+from metavqa_cli.store.runs import Run
+from metavqa_cli.tui.beside import beside, post
+from metavqa_cli.tui.feed import RunView
+from metavqa_cli.tui.jobs import Job
+from metavqa_cli.tui.look import Look
+from metavqa_cli.tui.run_differences import Row, differences
+from metavqa_cli.tui.run_rows import details, duration
+
+MOST_COMPARED = 8
+NO_DIFFERENCES = "Select two or more runs with space to see where they differ."
+
+
+class _Words(VerticalScroll):
+    """A pane of text that scrolls."""
+
+    def compose(self) -> ComposeResult:
+        yield Static("")
+
+    def say(self, text: Text) -> None:
+        """Show this text."""
+        self.query_one(Static).update(text)
+
+
+class RunDetails(_Words):
+    """What the highlighted run is."""
+
+    def show(self, view: RunView | None, views: Sequence[RunView], look: Look) -> None:
+        """Show one run; its lineage is looked up among ``views``."""
+        text = Text()
+        for name, value in details(view, views, look) if view else ():
+            text.append(f"{name:9} ", "bold").append(f"{value}\n", "bold" if name == "error" else "")
+        self.say(text if view else Text("no run is highlighted"))
+
+
+class Differences(_Words):
+    """Where the selected runs differ. Their files are read beside the screen, once for each selection."""
+
+    class Found(Message):
+        """The differences of the runs with these ids, or why they are not known."""
+
+        def __init__(self, ids: tuple[str, ...], rows: list[Row], wrong: str | None) -> None:
+            super().__init__()
+            self.ids, self.rows, self.wrong = ids, rows, wrong
+
+    def on_mount(self) -> None:
+        self.asked: tuple[tuple[str, str], ...] = ()
+        self.waiting = False
+        self.rows: list[Row] = []
+
+    def show(self, chosen: Sequence[RunView], look: Look) -> None:
+        """Compare these runs, unless that was done and none has changed its state since."""
+        asked = tuple((view.id, view.state) for view in chosen[:MOST_COMPARED])
+        if asked == self.asked and (asked or self.rows == []):
+            if not asked:
+                self.say(Text(NO_DIFFERENCES))
+            return
+        self.asked, self.look, self.rows = asked, look, []
+        if len(asked) < 2:
+            self.say(Text(NO_DIFFERENCES))
+            return
+        self.waiting = True
+        runs = [Run(view.path) for view in chosen[:MOST_COMPARED]]
+        beside(lambda: post(self, self._compared(runs)), "differences")
+
+    def _compared(self, runs: Sequence[Run]) -> Message:
+        ids = tuple(run.id for run in runs)
+        try:
+            return self.Found(ids, differences(runs), None)
+        except (MetaVQAError, OSError) as error:
+            return self.Found(ids, [], str(error))
+
+    def on_differences_found(self, message: Found) -> None:
+        if message.ids != tuple(run for run, _ in self.asked):
+            return  # another selection has been made since
+        self.waiting, self.rows = False, message.rows
+        self.say(difference_text(message.ids, message.rows, message.wrong, self.look))
+
+
+class JobList(_Words):
+    """The jobs started here, the newest first."""
+
+    def show(self, jobs: Sequence[Job], now: float, look: Look) -> None:
+        """Show how each job stands."""
+        text = Text()
+        for job in reversed(jobs):
+            text.append(f"{job.ending()} ", "bold").append(f"{duration(now - job.started)} ")
+            text.append(look.text(f"{job.line}{' (goes on after quitting)' if job.outlives else ''}\n"))
+            if job.code not in (None, 0) and (words := job.last_words()):
+                text.append(f"  {look.text(words)}\n")
+        self.say(text if jobs else Text("n starts a training, u resumes the highlighted run"))
+
+
+def difference_text(ids: Sequence[str], rows: Sequence[Row], wrong: str | None, look: Look) -> Text:
+    """Each key with the value of each run beneath it."""
+    if wrong:
+        return Text(f"! {look.text(wrong)}")
+    if not rows:
+        return Text(f"{', '.join(ids)} do not differ")
+    text = Text()
+    width = max(map(len, ids))
+    for row in rows:
+        text.append(f"{look.text(row['key'])}\n", "bold")
+        for run in ids:
+            value = row.get(run)
+            text.append(f"  {run:{width}}  {'-' if value is None else look.text(str(value))}\n")
+    return text
