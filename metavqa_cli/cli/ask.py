@@ -25,6 +25,7 @@ from metavqa_cli.cli.options import (
 from metavqa_cli.cli.session import ClipOption, DatasetOption, DeviceOption, open_session
 from metavqa_cli.engine.configuration import resolve_config
 from metavqa_cli.engine.opening import named_ldm, newest_ldm, own_config
+from metavqa_cli.engine.request import Sampler
 from metavqa_cli.schema.errors import BusyError, MetaVQAError, UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ GammaOption = Annotated[float | None, typer.Option("--gamma", help="Guidance sca
 SamplesOption = Annotated[
     int | None, typer.Option("--samples", min=1, max=10_000, help="Latents whose mean is decoded.")
 ]
+SamplerOption = Annotated[
+    Sampler | None, typer.Option("--sampler", help="ddim or ddpm (all steps); as the run is configured if not given.")
+]
+StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps of ddim.")]
 SampleSeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampled latents.")]
 ImagesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="IMAGE...", help="Image files, folders or patterns.")
@@ -60,6 +65,8 @@ def ask(
     template: TemplateOption = None,
     gamma: GammaOption = None,
     samples: SamplesOption = None,
+    sampler: SamplerOption = None,
+    steps: StepsOption = None,
     seed: SampleSeedOption = 0,
     limit: LimitOption = None,
     sheet: Annotated[
@@ -77,7 +84,8 @@ def ask(
     json: JsonOption = False,
 ) -> None:
     """Generate a classifier for a question and judge images with it. No labelled image is needed."""
-    request = _request(question, answers, template, gamma, samples, seed, many=question == STDIN)
+    request = _request(question, answers, template, gamma, seed, many=question == STDIN)
+    request = replace(request, samples=samples, sampler=sampler, steps=steps)
     if not images:
         raise UsageError("no image to judge; name files, folders or patterns after the question")
     _check_sheet(sheet, question, force)
@@ -152,6 +160,8 @@ def generate(
     template: TemplateOption = None,
     gamma: GammaOption = None,
     samples: SamplesOption = None,
+    sampler: SamplerOption = None,
+    steps: StepsOption = None,
     seed: SampleSeedOption = 0,
     model: ModelOption = None,
     dataset: DatasetOption = None,
@@ -165,7 +175,8 @@ def generate(
     json: JsonOption = False,
 ) -> None:
     """Generate a classifier for a question and keep it as one self-describing file."""
-    request = _request(question, answers, template, gamma, samples, seed)
+    request = _request(question, answers, template, gamma, seed)
+    request = replace(request, samples=samples, sampler=sampler, steps=steps)
     if output.is_dir():
         raise UsageError(f"{output} is a folder; name a file in it with --output")
     if output.exists() and not force:
@@ -238,8 +249,9 @@ def _open_asker(preset: str, config: Path | None, sets: list[str] | None, datase
     return Asker(session, run)
 
 
-def _request(question: str, answers: str | None, template: str | None, gamma: float | None, samples: int | None,
-             seed: int, many: bool = False) -> "Request":  # fmt: skip
+def _request(
+    question: str, answers: str | None, template: str | None, gamma: float | None, seed: int, many: bool = False
+) -> "Request":
     """The request, checked before anything heavy is loaded; of ``many``, the questions are checked when they come."""
     from metavqa_cli.engine.request import Request, check_answers, check_gamma, check_question
     from metavqa_cli.tasks.prompts import check_template
@@ -249,6 +261,5 @@ def _request(question: str, answers: str | None, template: str | None, gamma: fl
         answers=None if answers is None else check_answers(answers.split(",")),
         template=None if template is None else check_template(template),
         gamma=None if gamma is None else check_gamma(gamma),
-        samples=samples,
         seed=seed,
     )

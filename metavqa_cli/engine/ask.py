@@ -4,7 +4,7 @@ encode the question → sample a latent → decode the weights → judge the ima
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +20,8 @@ from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.diffusion import HyperLdm
 from metavqa_cli.engine.request import Request, check_answers, check_gamma, check_question
 from metavqa_cli.engine.session import Session
-from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.schema.config import Sampling
+from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.arena import task_seed
 from metavqa_cli.tasks.prompts import check_template, to_template
@@ -82,21 +83,37 @@ class Asker:
         e = torch.from_numpy(store.rows([rows[question] for question in self.known])).to(self.device)
         return normalize(self.ldm.sampler.whitener(e), dim=1)
 
-    def ask(self, request: Request, names: Sequence[str] = (), x: Tensor | None = None) -> Answer:
-        """Generate a classifier for the question and judge images by their embeddings ``x`` [image, E], if any."""
+    def ask(
+        self,
+        request: Request,
+        names: Sequence[str] = (),
+        x: Tensor | None = None,
+        before_step: Callable[[], None] | None = None,
+    ) -> Answer:
+        """Generate a classifier for the question and judge images by their embeddings ``x`` [image, E], if any.
+
+        ``before_step`` is called before every denoising step; what it raises ends the work.
+        """
         clock = Clock()
         with clock("encode"):
             question = check_question(request.question)
             e = self.encoder.encode_text([question])
             nearest, proposed = self.neighbours(e)
         with clock("generate"):
-            classifier = self.generate(request, question, e, proposed)
+            classifier = self.generate(request, question, e, proposed, before_step)
         with clock("judge"):
             judgements = [] if x is None else judge(classifier, self.encoder, names, x)
         warnings = self.warnings(question, nearest, request, classifier)
         return Answer(classifier, judgements, nearest, clock.milliseconds, warnings)
 
-    def generate(self, request: Request, question: str, e: Tensor, proposed: Sequence[str]) -> Classifier:
+    def generate(
+        self,
+        request: Request,
+        question: str,
+        e: Tensor,
+        proposed: Sequence[str],
+        before_step: Callable[[], None] | None = None,
+    ) -> Classifier:
         """Algorithm 14: sample z for the question embedding e [1, E] and decode the weights; of several, their mean."""
         gamma = self.ldm.gamma if request.gamma is None else check_gamma(request.gamma)
         if request.answers is None and self.dataset is None:
@@ -105,10 +122,10 @@ class Asker:
                 f"the dataset {gone!r}, which would propose answers, is gone; name them: --answers red,blue"
             )
         answers = check_answers(proposed if request.answers is None else request.answers)
-        sampling = self.ldm.sampler.sampling
+        sampling = self.sampling(request)
         steps = sampling.steps if sampling.sampler == "ddim" else self.ldm.sampler.schedule.T
-        latents = sampling.latents if request.samples is None else request.samples
-        z = self.ldm.sampler(e, gamma, [task_seed(request.seed, question)], latents=latents)
+        sampler, seeds = self.ldm.sampler.drawing(sampling), [task_seed(request.seed, question)]
+        z = sampler(e, gamma, seeds, before_step=before_step)
         weights = self.ldm.decoder.decode(z)[0]
         if not weights.isfinite().all():
             raise JobError(f"gamma {gamma:g} gives weights that are not finite; lower it")
@@ -122,9 +139,20 @@ class Asker:
             encoder=self.encoder.identity,
             gamma=gamma,
             seed=request.seed,
-            sampler={"sampler": sampling.sampler, "steps": steps, "samples": latents},
+            sampler={"sampler": sampling.sampler, "steps": steps, "samples": sampling.latents},
             runs={"ldm": self.ldm.run.id, "generator": self.ldm.decoder.run.id},
         )
+
+    def sampling(self, request: Request) -> Sampling:
+        """How latents are drawn: as configured, except for what the request says. ``UsageError`` for ddpm's steps."""
+        asked = {"sampler": request.sampler, "steps": request.steps, "latents": request.samples}
+        chosen = self.ldm.sampler.sampling.model_copy(update={k: v for k, v in asked.items() if v is not None})
+        if chosen.sampler == "ddpm" and request.steps is not None:
+            raise UsageError(
+                f"ddpm takes all {self.ldm.sampler.schedule.T} steps of the diffusion, not {request.steps}; leave "
+                "--steps out, or choose --sampler ddim"
+            )
+        return chosen
 
     def template(self, question: str) -> str:
         """The dataset's own template for a question it knows, else the converter's."""

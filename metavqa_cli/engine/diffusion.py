@@ -1,6 +1,6 @@
 """`metavqa train ldm`: HyperLDM on a generator's latents, conditioned on the questions (Algorithms 12 to 14)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -169,11 +169,12 @@ class LatentSampler:
         log_likelihood: LogLikelihood | None = None,
         eta: float = 0.0,
         latents: int | None = None,
+        before_step: Callable[[], None] | None = None,
     ) -> Tensor:
         """Latents [batch, L] for embeddings e [batch, E]: for each the mean of ``latents`` samples (as configured).
 
         Row i depends on ``seeds[i]`` alone, and its first sample is the same whatever their number. With a likelihood
-        of latents [batch, L] its gradient is added to the score (Eq. 11).
+        of latents [batch, L] its gradient is added to the score (Eq. 11). ``before_step``: see ``sample_latents``.
         """
         sampling, e = self.sampling, self.whitener(e)
         each = sampling.latents if latents is None else latents
@@ -183,9 +184,15 @@ class LatentSampler:
         z = sample_latents(
             self.denoiser, self.schedule, self.scaler, e.repeat(each, 1), gamma, drawn, sampling.sampler,
             sampling.steps, log_likelihood, eta, self.anchor(e).repeat(each, 1), sampling.temperature,
-            self.trust,
+            self.trust, before_step,
         )  # fmt: skip
         return z.view(each, len(e), -1).mean(0)
+
+    def drawing(self, sampling: Sampling) -> "LatentSampler":
+        """The same, with another way to draw. ``UsageError`` as ``check_steps``."""
+        return LatentSampler(
+            self.denoiser, self.schedule, self.scaler, self.whitener, self.anchor, sampling, self.trust
+        )  # fmt: skip
 
 
 def _repeated(log_likelihood: LogLikelihood, times: int) -> LogLikelihood:

@@ -1,6 +1,6 @@
 """The images of one command: the good ones embedded, the bad ones reported, none of them stopping the others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +25,23 @@ class Loaded:
     errors: list[MetaVQAError]
 
 
-def load_images(encoder: ClipEncoder, arguments: Sequence[str], limit: int | None = None) -> Loaded:
-    """Embed files, folders and patterns. Those that cannot be read become ``errors``, in the order of ``arguments``."""
+def load_images(
+    encoder: ClipEncoder,
+    arguments: Sequence[str],
+    limit: int | None = None,
+    before_image: Callable[[], None] | None = None,
+) -> Loaded:
+    """Embed files, folders and patterns. Those that cannot be read become ``errors``, in the order of ``arguments``.
+
+    ``before_image`` is called before every file; what it raises ends the work.
+    """
     paths, errors = expand(arguments)
     names: list[str] = []
     rows: list[Tensor] = []
     waiting: list[Image.Image] = []
     for path in paths[:limit]:
+        if before_image is not None:
+            before_image()
         try:
             waiting.append(open_image(path))
             names.append(str(path))

@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from metavqa_cli.schema.errors import UsageError
 
 MAX_QUESTION = 2_000  # characters
 MAX_ANSWERS = 1_000
 
+Sampler = Literal["ddim", "ddpm"]
+
 
 @dataclass(frozen=True)
 class Request:
     """A typed question and the choices that go with it; None means "derive it". ``samples`` latents are averaged
-    (none: as many as configured)."""
+    (none: as many as configured), drawn by ``sampler`` with ``steps`` denoising steps (ddpm always takes all)."""
 
     question: str
     answers: Sequence[str] | None = None
@@ -20,6 +23,8 @@ class Request:
     gamma: float | None = None
     seed: int = 0
     samples: int | None = None
+    sampler: Sampler | None = None
+    steps: int | None = None
 
 
 def check_question(question: str) -> str:

@@ -1,5 +1,6 @@
 """HyperLDM at inference: question embeddings → latents → weights (Algorithm 14)."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -30,16 +31,20 @@ def sample_latents(
     anchor: Float[Tensor, "batch latent"] | None = None,
     temperature: float = 1.0,
     trust: float = 1.0,
+    before_step: Callable[[], None] | None = None,
 ) -> Float[Tensor, "batch latent"]:
     """One latent in the generator's own units for each question ``e[i]``, from noise of ``seeds[i]``.
 
     ``steps`` counts DDIM's; DDPM always takes all T. With ``log_likelihood`` its gradient is added to the score, times
     ``eta`` (Eq. 11). With an ``anchor``, what is sampled is the rest of standardised latents beside γ times the anchor:
     at γ = 0 the unconditional latent, beyond 1 the question's part is exaggerated like the predicted noise. ``trust``
-    times γ is then the guidance scale of the denoiser itself: what few questions taught it may mislead.
+    times γ is then the guidance scale of the denoiser itself: what few questions taught it may mislead. ``before_step``
+    is called before every denoising step: what it raises ends the sampling.
     """
 
     def plain(z_t: Float[Tensor, "batch latent"], t: Int64[Tensor, " batch"]) -> Float[Tensor, "batch latent"]:
+        if before_step is not None:
+            before_step()
         return guided_noise(denoiser, z_t, t, e, gamma * trust)
 
     shift = 0.0 if anchor is None else torch.as_tensor(gamma).to(e).reshape(-1, 1) * anchor

@@ -134,12 +134,24 @@ def test_a_run_is_used_in_its_own_configuration(metavqa: Terminal, full: Workspa
     assert told["sampler"]["steps"] == 2
 
 
+def test_the_sampler_is_chosen_with_the_question(metavqa: Terminal, full: Workspace) -> None:
+    usual = data(metavqa("ask", QUESTION, *photos(1), *ANSWERS, "--json"))
+    steps = data(metavqa("ask", QUESTION, *photos(1), *ANSWERS, "--sampler", "ddim", "--steps", "7", "--json"))
+    assert steps["sampler"] == {**usual["sampler"], "sampler": "ddim", "steps": 7}
+    same = data(metavqa("ask", QUESTION, *photos(1), *ANSWERS, "--set", "sampling.steps=7", "--json"))
+    assert steps["images"] == same["images"] != usual["images"]
+    ddpm = data(metavqa("ask", QUESTION, *photos(1), *ANSWERS, "--sampler", "ddpm", "--samples", "2", "--json"))
+    assert ddpm["sampler"] == {"sampler": "ddpm", "steps": 50, "samples": 2}
+
+
 @pytest.mark.parametrize(
     ("args", "code", "sentence"),
     [(["--model", "baseline"], 2, "is of kind baseline, not ldm"),
      (["--model", "ldm-0000"], 3, "there is no run 'ldm-0000'"),
      (["--dataset", "none"], 3, "there is no finished HyperLDM for the dataset 'none'"),
      (["--set", "sampling.steps=51"], 2, "sampling.steps is 51, but the diffusion has only 50 steps (ldm.T); lower it"),
+     (["--steps", "51"], 2, "sampling.steps is 51, but the diffusion has only 50 steps (ldm.T); lower it"),
+     (["--sampler", "ddpm", "--steps", "5"], 2, "ddpm takes all 50 steps of the diffusion, not 5; leave --steps out"),
      (["--device", "toaster"], 4, "the device 'toaster' cannot be used"),
      (["--sheet", "out.jpg"], 2, "--sheet writes a PNG file, not 'out.jpg'")],
 )  # fmt: skip

@@ -52,6 +52,34 @@ def test_a_sample_depends_on_its_seed_and_question_alone(sampler: str) -> None:
         torch.testing.assert_close(alone, together[one], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_sampling_can_be_ended_between_two_denoising_steps(sampler: str) -> None:
+    e, denoiser, steps = rows(1, 2).float(), random_denoiser(), 0
+    calls: list[int] = []
+    denoiser.register_forward_hook(lambda *_: calls.append(1))
+
+    def three() -> None:
+        nonlocal steps
+        steps += 1
+        if steps > 3:
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        sample_latents(denoiser, SCHEDULE, SCALER, e, 1.5, [3], sampler, 10, before_step=three)  # type: ignore[arg-type]
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_being_asked_before_every_step_changes_nothing(sampler: str) -> None:
+    e, seen = rows(1, 2).float(), []
+    plain, watched = (
+        sample_latents(random_denoiser(), SCHEDULE, SCALER, e, 1.5, [3], sampler, 10, before_step=hook)  # type: ignore[arg-type]
+        for hook in (None, lambda: seen.append(1))
+    )
+    assert torch.equal(plain, watched)
+    assert len(seen) == (10 if sampler == "ddim" else SCHEDULE.T)
+
+
 def test_one_gamma_a_question() -> None:
     e, seeds = rows(2, 2).float(), [3, 4]
     mixed = sample_latents(random_denoiser(), SCHEDULE, SCALER, e, torch.tensor([0.0, 2.0]), seeds, "ddim", 10)
