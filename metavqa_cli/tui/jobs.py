@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from metavqa_cli.schema.errors import JobError, UsageError
@@ -30,7 +30,8 @@ class Job:
     log: Path
     started: float
     outlives: bool
-    asked_to_stop: int = field(default=0)
+    asked_to_stop: int = 0
+    ended: float | None = None
 
     @property
     def line(self) -> str:
@@ -41,6 +42,12 @@ class Job:
     def code(self) -> int | None:
         """The exit code; None while it runs, negative when a signal ended it."""
         return self.process.poll()
+
+    def took(self, now: float) -> float:
+        """Seconds from its start to its end (to when that was first seen), or to ``now`` while it runs."""
+        if self.ended is None and self.code is not None:
+            self.ended = now
+        return (now if self.ended is None else self.ended) - self.started
 
     def ending(self) -> str:
         """How it stands, in words."""

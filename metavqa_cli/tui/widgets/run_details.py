@@ -94,10 +94,11 @@ class JobList(_Words):
         """Show how each job stands."""
         text = Text()
         for job in reversed(jobs):
-            text.append(f"{job.ending()} ", "bold").append(f"{duration(now - job.started)} ")
-            text.append(look.text(f"{job.line}{' (goes on after quitting)' if job.outlives else ''}\n"))
+            text.append(f"{job.ending()} ", "bold").append(f"{duration(job.took(now))} ")
+            lines = [f"{job.line}{' (goes on after quitting)' if job.outlives else ''}"]
             if job.code not in (None, 0) and (words := job.last_words()):
-                text.append(f"  {look.text(words)}\n")
+                lines.append(f"  {words}")
+            text.append("".join(f"{look.text(line)}\n" for line in lines))
         self.say(text if jobs else Text("n starts a training, u resumes the highlighted run"))
 
 
