@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import on
@@ -25,9 +25,11 @@ from metavqa_cli.tui.room import Pane, Room, RoomName
 from metavqa_cli.tui.run_rows import ORDERS, Flags, visible
 from metavqa_cli.tui.snapshot import Snapshot
 from metavqa_cli.tui.widgets.dialogs import Confirm
-from metavqa_cli.tui.widgets.job_form import JobForm, Started
 from metavqa_cli.tui.widgets.run_details import Differences, JobList, RunDetails
 from metavqa_cli.tui.widgets.run_list import RunList
+
+if TYPE_CHECKING:
+    from metavqa_cli.tui.widgets.job_form import Started
 
 NOTHING = "no runs in {}: n starts a training, and `metavqa quickstart` makes the first ones"
 FILTER_HELP = (
@@ -247,9 +249,11 @@ class RunsRoom(Room):
 
     def action_new(self) -> None:
         """The form that starts a training."""
+        from metavqa_cli.tui.widgets.job_form import JobForm  # not before the first paint
+
         app = self.dashboard
 
-        def start(answer: Started | None) -> None:
+        def start(answer: "Started | None") -> None:
             if answer is not None:
                 app.start_job(answer[0], outlives=answer[1])
                 self.refresh_list()

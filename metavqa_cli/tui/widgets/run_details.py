@@ -1,6 +1,7 @@
 """Beside the list of runs: what the highlighted one is, where the selected ones differ, and the jobs."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -14,8 +15,10 @@ from metavqa_cli.tui.beside import beside, post
 from metavqa_cli.tui.feed import RunView
 from metavqa_cli.tui.jobs import Job
 from metavqa_cli.tui.look import Look
-from metavqa_cli.tui.run_differences import Row, differences
 from metavqa_cli.tui.run_rows import details, duration
+
+if TYPE_CHECKING:
+    from metavqa_cli.tui.run_differences import Row
 
 MOST_COMPARED = 8
 NO_DIFFERENCES = "Select two or more runs with space to see where they differ."
@@ -49,7 +52,7 @@ class Differences(_Words):
     class Found(Message):
         """The differences of the runs with these ids, or why they are not known."""
 
-        def __init__(self, ids: tuple[str, ...], rows: list[Row], wrong: str | None) -> None:
+        def __init__(self, ids: tuple[str, ...], rows: "list[Row]", wrong: str | None) -> None:
             super().__init__()
             self.ids, self.rows, self.wrong = ids, rows, wrong
 
@@ -74,6 +77,8 @@ class Differences(_Words):
         beside(lambda: post(self, self._compared(runs)), "differences")
 
     def _compared(self, runs: Sequence[Run]) -> Message:
+        from metavqa_cli.tui.run_differences import differences  # brings pydantic: not before the first paint
+
         ids = tuple(run.id for run in runs)
         try:
             return self.Found(ids, differences(runs), None)
@@ -102,7 +107,7 @@ class JobList(_Words):
         self.say(text if jobs else Text("n starts a training, u resumes the highlighted run"))
 
 
-def difference_text(ids: Sequence[str], rows: Sequence[Row], wrong: str | None, look: Look) -> Text:
+def difference_text(ids: Sequence[str], rows: "Sequence[Row]", wrong: str | None, look: Look) -> Text:
     """Each key with the value of each run beneath it."""
     if wrong:
         return Text(f"! {look.text(wrong)}")
