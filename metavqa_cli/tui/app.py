@@ -7,7 +7,7 @@ torch until the room Ask, or a live γ, asks for it (``asking.py``), and that in
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -22,6 +22,7 @@ from textual.screen import Screen
 from metavqa_cli.schema.errors import MetaVQAError
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tui import settings as settings_file
+from metavqa_cli.tui.asking import Asking
 from metavqa_cli.tui.beside import beside, post
 from metavqa_cli.tui.feed import RunsFeed
 from metavqa_cli.tui.jobs import Job, Jobs
@@ -48,15 +49,17 @@ def make_app(
     clock: Callable[[], float] = time.time,
     look_seconds: float = LOOK_SECONDS,
     dataset: str | None = None,
+    asking: Callable[[Workspace, str | None], Asking] = Asking,
 ) -> "Dashboard":
     """The dashboard on the workspace in the folder ``root``, opened in ``room``, with these runs ``selected``.
 
     ``settings`` is the file of what it remembers (None: nothing is), ``program`` what ``metavqa`` is started as for
     jobs, ``environment`` what they run in (None: this process's), ``clock`` gives seconds since 1970, and ``dataset``
-    is the one that Tasks, γ sweep and Ask begin with (None: that of the newest run).
+    is the one that Tasks, γ sweep and Ask begin with (None: that of the newest run). ``asking`` makes the service that
+    owns torch, of the workspace and ``dataset``, when a room first needs it.
     """
     look, jobs = Look(ascii, color), Jobs(Workspace(root), program, os.environ if environment is None else environment)
-    return Dashboard(Workspace(root), room, tuple(selected), look, settings, jobs, clock, look_seconds, dataset)
+    return Dashboard(Workspace(root), room, tuple(selected), look, settings, jobs, clock, look_seconds, dataset, asking)
 
 
 def _make_room(name: RoomName) -> Room:
@@ -84,6 +87,7 @@ class Dashboard(App[int]):
     def __init__(
         self, workspace: Workspace, room: RoomName, selected: tuple[str, ...], look: Look, settings: Path | None,
         jobs: Jobs, clock: Callable[[], float], look_seconds: float, dataset: str | None,
+        asking: Callable[[Workspace, str | None], Asking],
     ) -> None:  # fmt: skip
         self.look = look
         with_color = os.environ.pop("NO_COLOR", None)  # Textual takes any, even an empty one, as a wish
@@ -98,6 +102,7 @@ class Dashboard(App[int]):
         self.jobs, self.clock, self.look_seconds = jobs, clock, look_seconds
         self.settings_path, self._feed = settings, RunsFeed(workspace)
         self.settings = settings_file.Settings()
+        self._make_asking = asking
         self._settings_trouble: str | None = None
         self._reading_since: float | None = None
         self._read_took = 0.0
@@ -191,6 +196,11 @@ class Dashboard(App[int]):
             return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, Room)), None)
         except (IndexError, NoMatches):
             return None
+
+    @cached_property
+    def asking(self) -> Asking:
+        """The one thread that owns torch; nothing is imported before it is told to ``load``."""
+        return self._make_asking(self.workspace, self.dataset_wish)
 
     # What rooms share
 
