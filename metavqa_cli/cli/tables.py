@@ -23,7 +23,7 @@ from metavqa_cli.cli.session import DatasetOption, DeviceOption, SeedOption, fin
 from metavqa_cli.schema.errors import UsageError
 
 if TYPE_CHECKING:
-    from metavqa_cli.engine.cells import CellSpec
+    from metavqa_cli.engine.scores import CellSpec
     from metavqa_cli.engine.session import Session
 
 PATIENCE = 24 * 3600.0  # seconds that a shard waits for a run that another one is making
@@ -178,7 +178,7 @@ def cell(
         raise UsageError(f"--control takes {', '.join(QUESTION_CONTROLS)}; found {control!r}")
     asked = share_list(None if descriptors is None else str(descriptors))
     session = _session(preset, config, set, dataset, device, {"seed": seed})
-    from metavqa_cli.engine.cells import CellSpec
+    from metavqa_cli.engine.scores import CellSpec
     from metavqa_cli.engine.sources import method_of
 
     row = method_of(method)

@@ -5,9 +5,9 @@ pair], under the same name with ".answers"), so that tables are made later from 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,40 +27,16 @@ from metavqa_cli.engine.evaluate import (
 from metavqa_cli.engine.judged import Judged
 from metavqa_cli.engine.lineage import check_dataset, check_finished, perform, started
 from metavqa_cli.engine.predictions import ANSWERS
+from metavqa_cli.engine.scores import CellSpec, scores_of
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.sources import Parents, Source, method_of, parents_of, source_of
-from metavqa_cli.engine.table import Score, Setting
+from metavqa_cli.engine.table import Score
 from metavqa_cli.methods.registry import Control, Method
 from metavqa_cli.schema.errors import JobError, UsageError
 from metavqa_cli.schema.events import Event
 from metavqa_cli.store.runs import Run
-from metavqa_cli.store.tensors import load_tensors, save_tensors
+from metavqa_cli.store.tensors import save_tensors
 from metavqa_cli.tasks.arena import Arena, task_seed
-
-
-@dataclass(frozen=True)
-class CellSpec:
-    """Which cell: the method, its seed, the share of questions it may read, γ, and what replaces the question."""
-
-    method: str
-    seed: int
-    descriptors: float = 1.0
-    gamma: float | None = None
-    control: Control | None = None
-
-    def session(self, session: Session) -> Session:
-        """The session of the job that measures this cell."""
-        config = session.config
-        values = {
-            "seed": self.seed,
-            "questions": config.questions.model_copy(update={"descriptors": self.descriptors}),
-        }
-        if self.method == "gp":
-            values["ldm"] = config.ldm.model_copy(update={"anchor": True})
-        if method_of(self.method).plain:
-            values["ldm"] = config.ldm.model_copy(update={"anchor": False})
-            values["sampling"] = config.sampling.model_copy(update={"temperature": 1.0, "latents": 1})
-        return replace(session, config=config.model_copy(update=values))
 
 
 class Bench:
@@ -174,23 +150,6 @@ def _majority(arena: Arena) -> Tensor:
     counts = torch.zeros(len(arena), answers, device=arena.e.device)
     counts.scatter_add_(1, arena.support.labels, arena.support.example_mask.float())
     return (counts.argmax(1, keepdim=True) * arena.query.example_mask)[:, None]
-
-
-def scores_of(run: Run, spec: CellSpec) -> list[Score]:
-    """What the finished cell measured."""
-    method, result = method_of(spec.method), run.result() or {}
-    tensors, _ = load_tensors(run.model_path, remedy=f"measure it again: `metavqa runs rm {run.id}`")
-    answers = {name: value.numpy() for name, value in tensors.items() if name.endswith(ANSWERS)}
-    fixed = run.config().get("ldm", {}).get("gamma") if spec.gamma is None else spec.gamma
-    validated = method.gammas is not None and fixed is None
-    return [
-        Score(
-            spec.method, method.label, "control" if spec.control else cast(Setting, name),
-            spec.descriptors if method.conditional else 1.0, result["gamma"], validated, spec.seed,
-            result["sampler"], correct.numpy(), spec.control, result.get("trust"), answers.get(f"{name}.{ANSWERS}"),
-        )
-        for name, correct in tensors.items() if name not in answers
-    ]  # fmt: skip
 
 
 def spec_of(run: Run) -> CellSpec:

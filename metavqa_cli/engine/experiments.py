@@ -2,8 +2,9 @@
 
 from collections.abc import Generator, Sequence
 
-from metavqa_cli.engine.cells import Bench, CellSpec, measured_cell, scores_of
+from metavqa_cli.engine.cells import Bench, measured_cell
 from metavqa_cli.engine.ensure import Ensured
+from metavqa_cli.engine.scores import CellSpec, scores_of
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.sources import method_of
 from metavqa_cli.engine.table import MULTITASK, Against, Row, Score, rows

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from metavqa_cli.engine.cells import Bench, CellSpec
+from metavqa_cli.engine.cells import Bench
 from metavqa_cli.engine.classifier import NAMES, Classifier, check_encoder
 from metavqa_cli.engine.contrast import HyperClip
 from metavqa_cli.engine.dataset import open_dataset
@@ -27,6 +27,7 @@ from metavqa_cli.engine.lineage import (
     started,
     trained_with,
 )
+from metavqa_cli.engine.scores import CellSpec
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.statistics import estimate, spread
 from metavqa_cli.guidance.hyperclip import rank_questions

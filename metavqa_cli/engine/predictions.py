@@ -12,7 +12,7 @@ from metavqa_cli.engine.judged import Answers, Row
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.store.atomic import write_text
 from metavqa_cli.store.runs import Run
-from metavqa_cli.store.tensors import load_tensors
+from metavqa_cli.store.tensors import load_arrays
 from metavqa_cli.tasks.annotations import Annotations
 from metavqa_cli.tasks.taskset import Task, TaskSet
 
@@ -24,8 +24,8 @@ def answers_of(run: Run) -> dict[int, Answers]:
 
     ``MissingError`` when an earlier version measured it, which kept no answers.
     """
-    tensors, _ = load_tensors(run.model_path, remedy=f"measure it again: `metavqa runs rm {run.id}`")
-    found = {int(name.partition(".")[0]): value.numpy() for name, value in tensors.items() if name.endswith(ANSWERS)}
+    arrays, _ = load_arrays(run.model_path, remedy=f"measure it again: `metavqa runs rm {run.id}`")
+    found = {int(name.partition(".")[0]): value for name, value in arrays.items() if name.endswith(ANSWERS)}
     if not found:
         raise MissingError(f"run {run.id} was measured by an earlier version of metavqa, which kept no answers; "
                            "measure it again with --force")  # fmt: skip

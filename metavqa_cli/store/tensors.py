@@ -1,23 +1,26 @@
 """Tensor files that explain themselves: safetensors with a JSON header and a checksum, and never a pickle.
 
 The file's ``__metadata__`` holds ``metavqa`` (the header as JSON) and ``sha256`` (of the tensors' names, types, shapes
-and bytes). Headers are read without torch.
+and bytes). Headers, and what was measured (``load_arrays``), are read without torch.
 """
 
 import hashlib
 import json
 import re
 import stat
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from metavqa_cli.schema.errors import JobError, MissingError
 from metavqa_cli.store.atomic import atomic_path
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
+Loaded = TypeVar("Loaded")
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 REMEDY = "make it again with the command that wrote it and --force"
 
@@ -57,21 +60,49 @@ def load_tensors(path: Path, *, remedy: str = REMEDY) -> "tuple[dict[str, torch.
 
     Raises ``MissingError`` when there is no such file and ``JobError`` (with ``remedy``) when it is not intact.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    tensors, header = _loaded(path, load_file, checksum, remedy)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise _not_finite(path, name, remedy)
+    return tensors, header
+
+
+def load_arrays(path: Path, *, remedy: str = REMEDY) -> "tuple[dict[str, np.ndarray], dict[str, Any]]":
+    """As ``load_tensors``, with the same checks and errors, but as arrays and without torch.
+
+    For what was measured, not for weights: NumPy has no bfloat16, which is refused as damage is.
+    """
+    import numpy as np
+    from safetensors.numpy import load
+
+    arrays, header = _loaded(path, lambda path: load(path.read_bytes()), _array_checksum, remedy)
+    for name, array in arrays.items():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise _not_finite(path, name, remedy)
+    return arrays, header
+
+
+def _loaded(
+    path: Path, load: Callable[[Path], Loaded], digest: Callable[[Loaded], str], remedy: str
+) -> tuple[Loaded, dict[str, Any]]:
+    """What ``load`` makes of the file, and its header, after checking length and checksum."""
+    from safetensors import SafetensorError
 
     layout = read_layout(path, remedy=remedy)
     header = header_of(path, layout, remedy=remedy)
     try:
-        tensors = load_file(path)
-    except SafetensorError as error:
+        found = load(path)
+    except (SafetensorError, KeyError, TypeError, AttributeError) as error:
         raise JobError(f"{path} is damaged ({error}); {remedy}") from None
-    if checksum(tensors) != layout.metadata.get("sha256"):
+    if digest(found) != layout.metadata.get("sha256"):
         raise JobError(f"{path} is damaged: its contents do not match its checksum; {remedy}")
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise JobError(f"{path} holds NaN or infinite values in {name!r}; {remedy}")
-    return tensors, header
+    return found, header
+
+
+def _not_finite(path: Path, name: str, remedy: str) -> JobError:
+    return JobError(f"{path} holds NaN or infinite values in {name!r}; {remedy}")
 
 
 def read_header(path: Path, *, remedy: str = REMEDY) -> dict[str, Any]:
@@ -136,13 +167,29 @@ def _parse_layout(data: bytes, data_start: int) -> Layout | None:
     return Layout(metadata, entries, data_start) if isinstance(metadata, dict) else None
 
 
-def checksum(tensors: "dict[str, torch.Tensor]") -> str:
+def checksum(tensors: "Mapping[str, torch.Tensor]") -> str:
     """SHA-256 over names, types, shapes and bytes of CPU tensors, in the order of their names."""
     import torch
 
+    return _sha256(
+        (name, str(tensor.dtype), tuple(tensor.shape), tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        for name, tensor in sorted(tensors.items())
+    )
+
+
+def _array_checksum(arrays: "Mapping[str, np.ndarray]") -> str:
+    """As ``checksum``: types are called as torch calls them, since that is what files hold the sum of."""
+    import numpy as np
+
+    return _sha256(
+        (name, f"torch.{array.dtype}", array.shape, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        for name, array in sorted(arrays.items())
+    )
+
+
+def _sha256(parts: Iterator[tuple[str, str, tuple[int, ...], memoryview]]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for name, of, shape, data in parts:
+        digest.update(f"{name} {of} {shape}\n".encode())
+        digest.update(data)
     return digest.hexdigest()

@@ -52,6 +52,40 @@ def test_the_header_is_read_without_torch(path: Path) -> None:
     assert done.stdout == "hvae False False\n"
 
 
+def test_arrays_are_the_same_values_with_the_same_checks(tmp_path: Path) -> None:
+    path, kept = tmp_path / "model.safetensors", {name: value for name, value in example().items() if name != "half"}
+    store.save_tensors(path, {**kept, "answers": torch.arange(6, dtype=torch.int16).reshape(2, 3)}, HEADER)
+    arrays, header = store.load_arrays(path)
+    assert header == HEADER and arrays.keys() == {*kept, "answers"}
+    for name, tensor in store.load_tensors(path)[0].items():
+        assert torch.equal(torch.from_numpy(arrays[name].copy()), tensor)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(JobError, match="checksum"):
+        store.load_arrays(path)
+    store.save_tensors(path, {"bad": torch.tensor([0.0, float("nan")])}, {})
+    with pytest.raises(JobError, match="NaN or infinite values in 'bad'"):
+        store.load_arrays(path)
+
+
+def test_arrays_of_a_type_that_numpy_lacks_are_refused(path: Path) -> None:
+    with pytest.raises(JobError, match=r"model\.safetensors is damaged .*BF16"):
+        store.load_arrays(path)
+
+
+def test_arrays_are_read_without_torch(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    store.save_tensors(path, {"a": torch.ones(2)}, HEADER)
+    code = (
+        "import sys; from pathlib import Path; from metavqa_cli.store.tensors import load_arrays; "
+        f"print(load_arrays(Path({str(path)!r}))[0]['a'].tolist(), 'torch' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(store.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[1.0, 1.0] False\n"
+
+
 @given(share=st.floats(min_value=0, max_value=1, exclude_max=True))
 def test_a_truncated_file_is_refused_with_both_sizes(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
     path = tmp_path_factory.mktemp("cut") / "model.safetensors"
