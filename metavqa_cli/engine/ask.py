@@ -18,6 +18,7 @@ from metavqa_cli.clip.encoder import TINY, ClipEncoder
 from metavqa_cli.engine.classifier import Classifier, Judgement, check_encoder, judge
 from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.diffusion import HyperLdm
+from metavqa_cli.engine.proposal import NEAREST, Neighbour, proposed_answers
 from metavqa_cli.engine.request import Request, check_answers, check_gamma, check_question
 from metavqa_cli.engine.session import Session
 from metavqa_cli.schema.config import Sampling
@@ -27,16 +28,7 @@ from metavqa_cli.tasks.arena import task_seed
 from metavqa_cli.tasks.prompts import check_template, to_template
 from metavqa_cli.tasks.taskset import Task
 
-NEAREST = 3  # training questions whose answers are proposed
 FAR = 0.6  # cosine (as the run sees questions, whitened) below which one is far from everything learned
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """A training question and its cosine with the typed one."""
-
-    question: str
-    similarity: float
 
 
 @dataclass(frozen=True)
@@ -159,18 +151,12 @@ class Asker:
         return self.known[question].template if question in self.known else to_template(question).text
 
     def neighbours(self, e: Tensor) -> tuple[list[Neighbour], list[str]]:
-        """The nearest training questions of e [1, E], and answers to propose; none without the dataset.
-
-        Proposed are the answers of the nearest question and of those near ones that share some: a question about
-        sizes beside two about patterns has nothing to add.
-        """
+        """The nearest training questions of e [1, E], and answers to propose; none without the dataset."""
         tasks = list(self.known.values())
         seen = normalize(self.ldm.sampler.whitener(e), dim=1)[0]
         similarity, rows = (self.known_e @ seen).topk(min(NEAREST, len(tasks)))
         near = [Neighbour(tasks[row].question, float(s)) for s, row in zip(similarity, rows.tolist(), strict=True)]
-        first = set(tasks[rows[0]].answers) if near else set()
-        alike = [tasks[row] for row in rows.tolist() if first.intersection(tasks[row].answers)]
-        return near, list(dict.fromkeys(answer for task in alike for answer in task.answers))
+        return near, proposed_answers([tasks[row] for row in rows.tolist()])
 
     def warnings(
         self, question: str, nearest: Sequence[Neighbour], request: Request, classifier: Classifier
