@@ -8,20 +8,29 @@ from itertools import cycle, pairwise
 
 from metavqa_cli.schema.text import plain
 
-MARKS, ASCII_MARKS = "●▲■◆✚★○△□◇", "ox*+#@%&$?"
+MARKS, ASCII_MARKS = "●▲■◆✚○△□◇▼", "ox+#@%&$?="
 RULES, ASCII_RULES = "╌┈━═", "-~=_"
+STAR, RULE = ("★", "*"), ("┆", "!")
 DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of a braille character, by column and row
 SMALLEST = (32, 8)
+COARSE = 1e-9  # of the values: they are one where they differ by less
+SPREAD = "± s.d. over seeds"
+
+Band = float | tuple[float, float] | None  # on both sides, or below and above
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points joined by a curve; ``spread`` (one for each point, None where unknown) is drawn as a band around it."""
+    """Points joined by a curve; ``spread`` (one for each point, None where unknown) is drawn as a band around it.
+
+    One with a ``mark`` of its own takes none of the others'; without a ``label`` it is not in the legend.
+    """
 
     label: str
     xs: Sequence[float]
     ys: Sequence[float]
-    spread: Sequence[float | None] = ()
+    spread: Sequence[Band] = ()
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,8 +91,12 @@ def plot(
     ascii: bool = False,
     x_label: str = "γ",
     y_label: str = "accuracy in per cent",
+    band: str = SPREAD,
+    rule: float | None = None,
 ) -> list[str]:
-    """The curves with axes and a legend, as lines of at most ``width`` characters.
+    """The curves with axes and a legend, as lines of at most ``width`` characters; ``band`` says what the bands are.
+
+    A vertical line stands at ``rule``, behind the curves.
 
     ``height`` is that of the whole without the legend, which follows in as many lines as it needs. A series is known
     by the mark at its points, a level by its kind of line. Below 32 × 8 it is drawn as if that were given.
@@ -93,32 +106,39 @@ def plot(
     y_range = _padded(_heights(series, levels))
     y_ticks = _ticks(*y_range, max(2, (height - 4) // 3))
     margin = max(len(text) for text in y_ticks.values())
-    canvas = _Canvas(width - margin - 2, height - 4, _padded([x for one in series for x in one.xs], 0.02), y_range,
-                     (1, 1) if ascii else (2, 4))  # fmt: skip
-    _draw(canvas, series, levels, ascii)
+    xs = [x for one in series for x in one.xs] + ([] if rule is None else [rule])
+    canvas = _Canvas(width - margin - 2, height - 4, _padded(xs, 0.02), y_range, (1, 1) if ascii else (2, 4))
+    _draw(canvas, series, levels, rule, ascii)
     return [line.rstrip() for line in [
         y_label, *_framed(canvas, y_ticks, margin, ascii), *_x_axis(canvas, series, margin, ascii),
         x_label.rjust(margin + 2 + canvas.width // 2 + len(x_label) // 2),
-        *_legend(series, levels, width, ascii),
+        *_legend(series, levels, band, width, ascii),
     ]]  # fmt: skip
 
 
 def _heights(series: Sequence[Series], levels: Sequence[Level]) -> list[float]:
-    edges = [y + sign * spread for one in series for _, y, spread in _points(one) for sign in (-1, 1)]
+    edges = [edge for one in series for _, y, (below, above) in _points(one) for edge in (y - below, y + above)]
     return edges + [level.y for level in levels]
 
 
-def _points(series: Series) -> list[tuple[float, float, float]]:
-    """x, y and spread in the order of x; no spread is 0."""
-    spread = [value or 0.0 for value in series.spread] or [0.0] * len(series.xs)
-    return sorted(zip(series.xs, series.ys, spread, strict=True))
+def _points(series: Series) -> list[tuple[float, float, tuple[float, float]]]:
+    """x, y and how far the band goes below and above, in the order of x; no band is 0."""
+    spread = [value if isinstance(value, tuple) else (value or 0.0,) * 2 for value in series.spread]
+    return sorted(zip(series.xs, series.ys, spread or [(0.0, 0.0)] * len(series.xs), strict=True))
+
+
+def marks_of(series: Sequence[Series], ascii: bool) -> list[str]:
+    """The mark of each series: its own, else the next of the usual ones."""
+    usual = cycle(ASCII_MARKS if ascii else MARKS)
+    return [one.mark or next(usual) for one in series]
 
 
 def _padded(values: Iterable[float], part: float = 0.05) -> tuple[float, float]:
-    """The range of ``values`` with some room at both ends, also around a single one."""
+    """The range of ``values`` with some room at both ends, also around a single one or such as floats hardly tell."""
     found = list(values) or [0.0, 1.0]
-    room = part * (max(found) - min(found)) or 0.5
-    return min(found) - room, max(found) + room
+    low, high = min(found), max(found)
+    room = part * (high - low) if high - low > COARSE * max(1.0, abs(low), abs(high)) else 0.5
+    return low - room, high + room
 
 
 def _ticks(low: float, high: float, most: int) -> dict[float, str]:
@@ -131,28 +151,32 @@ def _ticks(low: float, high: float, most: int) -> dict[float, str]:
     return {i * step: f"{i * step:.{decimals}f}" for i in range(first, last + 1)}
 
 
-def _draw(canvas: _Canvas, series: Sequence[Series], levels: Sequence[Level], ascii: bool) -> None:
-    """Bands first, then levels, curves and marks, each over what was there before."""
+def _draw(canvas: _Canvas, series: Sequence[Series], levels: Sequence[Level], rule: float | None, ascii: bool) -> None:
+    """Bands first, then levels, the vertical line, curves and marks, each over what was there before."""
     for one in series:
         _draw_band(canvas, one, ":" if ascii else "░")
-    for level, rule in zip(levels, cycle(ASCII_RULES if ascii else RULES), strict=False):
+    for level, line in zip(levels, cycle(ASCII_RULES if ascii else RULES), strict=False):
         row = canvas.cell(canvas.x[0], level.y)[1]
-        canvas.cells.update({(column, row): rule for column in range(canvas.width)})
+        canvas.cells.update({(column, row): line for column in range(canvas.width)})
+    if rule is not None:
+        column = canvas.cell(rule, canvas.y[0])[0]
+        canvas.cells.update({(column, row): RULE[ascii] for row in range(canvas.height)})
     for one in series:
         _draw_curve(canvas, one)
-    for one, mark in zip(series, cycle(ASCII_MARKS if ascii else MARKS), strict=False):
+    for one, mark in zip(series, marks_of(series, ascii), strict=True):
         canvas.cells.update({canvas.cell(x, y): mark for x, y, _ in _points(one)})
 
 
 def _draw_band(canvas: _Canvas, series: Series, shade: str) -> None:
     """Shade the cells whose middle lies within the band."""
     points = _points(series)
-    for (x0, y0, s0), (x1, y1, s1) in zip(points, points[1:] or points, strict=False):
+    for (x0, y0, (below0, above0)), (x1, y1, (below1, above1)) in zip(points, points[1:] or points, strict=False):
         first, last = canvas.cell(x0, y0)[0], canvas.cell(x1, y1)[0]
         for column in range(first, last + 1):
             part = (column - first) / max(1, last - first)
-            y, spread = y0 + part * (y1 - y0), s0 + part * (s1 - s0)
-            top, bottom = (math.ceil(canvas.depth(edge) - 0.5) for edge in (y + spread, y - spread))
+            y = y0 + part * (y1 - y0)
+            edges = y + above0 + part * (above1 - above0), y - below0 - part * (below1 - below0)
+            top, bottom = (math.ceil(canvas.depth(edge) - 0.5) for edge in edges)
             canvas.cells.update({(column, row): shade for row in range(top, bottom)})
 
 
@@ -197,13 +221,13 @@ def _placed(canvas: _Canvas, ticks: dict[float, str], margin: int) -> list[tuple
     return [] if crowded else placed
 
 
-def _legend(series: Sequence[Series], levels: Sequence[Level], width: int, ascii: bool) -> list[str]:
+def _legend(series: Sequence[Series], levels: Sequence[Level], band: str, width: int, ascii: bool) -> list[str]:
     """Mark and name of everything that is drawn, as many on a line as fit; a long name goes on in the next line."""
-    marks, rules = (ASCII_MARKS, ASCII_RULES) if ascii else (MARKS, RULES)
-    entries = [f"{mark} {one.label}" for one, mark in zip(series, cycle(marks), strict=False)]
+    rules = ASCII_RULES if ascii else RULES
+    entries = [f"{mark} {one.label}" for one, mark in zip(series, marks_of(series, ascii), strict=True) if one.label]
     entries += [f"{rule * 3} {level.label}: {level.y:.2f}" for level, rule in zip(levels, cycle(rules), strict=False)]
     if any(value for one in series for value in one.spread):
-        entries.append(f"{':::' if ascii else '░░░'} ± s.d. over seeds")
+        entries.append(f"{':::' if ascii else '░░░'} {band}")
     lines: list[str] = []
     for entry in map(plain, entries) if ascii else entries:
         if lines and len(lines[-1]) + 3 + len(entry) <= width:

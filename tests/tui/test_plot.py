@@ -135,6 +135,38 @@ def test_it_is_as_wide_and_high_as_asked(
     assert not ascii or "".join(lines).isascii()
 
 
+def test_a_band_may_reach_farther_below_than_above() -> None:
+    lines = plot([Series("skewed", [0, 1], [50, 50], [(10.0, 0.0)] * 2)], [Level("top", 60), Level("low", 40)], 60, 44)
+    rows = [row for row, line in enumerate(lines[1:41]) if "░" in line]
+    (curve,) = [row for row, line in enumerate(lines[1:41]) if "●" in line]
+    assert rows and min(rows) > curve and len(rows) == pytest.approx(10 * 40 / 22, abs=1.5)
+
+
+def test_the_band_is_called_what_it_is() -> None:
+    assert plot([FALLING], band="95 % interval over 13 tasks")[-1].endswith("░░░ 95 % interval over 13 tasks")
+
+
+@pytest.mark.parametrize(("ascii", "rule"), [(False, "┆"), (True, "!")])
+def test_a_rule_stands_in_its_column_behind_the_curves(ascii: bool, rule: str) -> None:
+    lines = plot([RISING], width=60, height=24, ascii=ascii, rule=2.0)
+    column = lines[-3].index("2")
+    upright = [line[column] if len(line) > column else "" for line in lines[1:21]]
+    assert upright.count(rule) == 19 and upright.count("o" if ascii else "●") == 1
+    assert not any(rule in line[:column] + line[column + 1 :] for line in lines[1:21])
+
+
+def test_a_rule_beyond_the_points_widens_the_axis() -> None:
+    lines = plot([RISING], width=60, height=24, rule=8.0)
+    marks = [line.index("●") for line in lines[1:21] if "●" in line]
+    assert max(marks) < 35 < 50 < lines[5].index("┆")
+
+
+def test_a_mark_of_its_own_and_no_entry_in_the_legend() -> None:
+    lines = plot([RISING, Series("", [2], [51], mark="★"), FALLING], width=60, height=24)
+    assert sum("★" in line for line in lines) == 1
+    assert lines[-1] == "● rising   ▲ falling   ░░░ ± s.d. over seeds"
+
+
 def test_it_imports_nothing_heavy(tmp_path: Path) -> None:
     heavy = "[name for name in ('numpy', 'rich', 'matplotlib') if name in sys.modules]"
     assert python("-c", f"import sys, metavqa_cli.tui.plot; print({heavy})", cwd=tmp_path).out == "[]\n"
