@@ -19,9 +19,9 @@ from metavqa_cli.cli.options import (
     from_home,
     workspace,
 )
-from metavqa_cli.cli.ranges import shard_of
 from metavqa_cli.cli.session import ClipOption, DeviceOption, open_session
 from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.schema.ranges import shard_of
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.session import Session

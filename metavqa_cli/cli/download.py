@@ -12,8 +12,8 @@ import typer
 from metavqa_cli.cli import console
 from metavqa_cli.cli.console import Format
 from metavqa_cli.cli.options import FormatOption, JsonOption, chosen, chosen_format, from_home, workspace
-from metavqa_cli.cli.ranges import name_list
 from metavqa_cli.schema.errors import InterruptedJob, UsageError
+from metavqa_cli.schema.ranges import name_list
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.archives import Archive, Order, Plan

@@ -14,9 +14,9 @@ from metavqa_cli.cli.options import (
     SetOption,
     chosen_format,
 )
-from metavqa_cli.cli.ranges import name_list, seed_list, share_list
 from metavqa_cli.cli.session import DatasetOption, DeviceOption, finish, open_job
 from metavqa_cli.cli.tables import PATIENCE, SeedsOption, SharesOption, usual_shares
+from metavqa_cli.schema.ranges import name_list, seed_list, share_list
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.session import Session

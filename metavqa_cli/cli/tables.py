@@ -18,9 +18,9 @@ from metavqa_cli.cli.options import (
     complete_run,
     workspace,
 )
-from metavqa_cli.cli.ranges import gamma_list, name_list, seed_list, shard_of, share_list
 from metavqa_cli.cli.session import DatasetOption, DeviceOption, SeedOption, finish, open_job
 from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.schema.ranges import gamma_list, name_list, seed_list, shard_of, share_list
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.scores import CellSpec

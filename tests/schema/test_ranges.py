@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metavqa_cli.cli.ranges import MOST, gamma_list, name_list, seed_list, shard_of, share_list
 from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.schema.ranges import MOST, gamma_list, name_list, seed_list, shard_of, share_list
 
 
 def refused(read: Callable[[Any], Any], given: Any) -> str:
