@@ -79,6 +79,8 @@ class Curves:
         self.series: dict[str, Series] = {}
         self.version = 0
         """Rises with every change: a plot drawn at this version is up to date."""
+        self.cuts = 0
+        """Rises when points are taken back: until then series only grow at their ends."""
 
     def absorb(self, events: Iterable[Event]) -> None:
         """Add the points of ``events``. A run that went on from step n repeats what came after n: that is dropped."""
@@ -99,6 +101,7 @@ class Curves:
             steps = curve.steps
             if steps and steps[-1] >= step:  # logged before a resume: what comes later holds
                 _cut(curve, bisect_left(steps, step))
+                self.cuts += 1
             steps.append(step)
             curve.values.append(value)
         self.version += 1
@@ -107,11 +110,13 @@ class Curves:
         for curve in self.series.values():
             _cut(curve, bisect_right(curve.steps, step))
         self.version += 1
+        self.cuts += 1
 
     def clear(self) -> None:
         """Forget everything (the log was replaced)."""
         self.series.clear()
         self.version += 1
+        self.cuts += 1
 
 
 class Follower:

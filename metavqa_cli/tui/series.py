@@ -149,25 +149,40 @@ def _between(left: float, right: float, share: float) -> float:
     return left * (1 - share) + right * share  # unlike left + share * (right - left), no overflow
 
 
-def smoothed(series: Series, weight: float) -> Series:
-    """Exponential average over the points, 0 <= ``weight`` < 1, debiased (Adam's correction, as in TensorBoard).
+class Smoother:
+    """Exponential average over points that come one after the other, 0 <= ``weight`` < 1, debiased (Adam's correction,
+    as in TensorBoard).
 
     The mean starts at the first value instead of zero, so a constant added to the values is added to the result.
     NaN and infinite values stay where they are and do not enter the mean.
     """
-    assert 0 <= weight < 1, f"smoothing weight {weight} is outside [0, 1)"
+
+    def __init__(self, weight: float) -> None:
+        assert 0 <= weight < 1, f"smoothing weight {weight} is outside [0, 1)"
+        self.weight, self.values = weight, doubles()
+        self._mean, self._power = 0.0, 1.0
+
+    def extend(self, values: Iterable[float]) -> None:
+        """Append the averages of the next ``values`` to ``self.values``."""
+        weight, mean, power, append = self.weight, self._mean, self._power, self.values.append
+        for value in values:
+            if math.isfinite(value):
+                power *= weight
+                # The biased average divided by (1 - weight**n), rewritten so that a constant stays exactly constant.
+                mean += (value - mean) * ((1 - weight) / (1 - power))
+                append(mean)
+            else:
+                append(value)
+        self._mean, self._power = mean, power
+
+
+def smoothed(series: Series, weight: float) -> Series:
+    """The series with the averages of a ``Smoother`` as its values."""
     if weight == 0:
         return series
-    mean, power, averaged = 0.0, 1.0, doubles()
-    for value in series.values:
-        if math.isfinite(value):
-            power *= weight
-            # The biased average divided by (1 - weight**n), rewritten so that a constant stays exactly constant.
-            mean += (value - mean) * ((1 - weight) / (1 - power))
-            averaged.append(mean)
-        else:
-            averaged.append(value)
-    return replace(series, values=averaged)
+    smoother = Smoother(weight)
+    smoother.extend(series.values)
+    return replace(series, values=smoother.values)
 
 
 def band(curves: Sequence[Series], spread: Literal["range", "deviation"] = "range") -> Band:

@@ -1,20 +1,266 @@
-"""Curves."""
+"""The room Curves: the training curves of the selected runs, live, in a grid of charts with one axis of steps."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import ClassVar
 
+from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
+from metavqa_cli.tui.axes import Window
+from metavqa_cli.tui.beside import post
+from metavqa_cli.tui.canvas import FINE, mark_of
+from metavqa_cli.tui.chart import layout_of
+from metavqa_cli.tui.curve_book import CurvesPicture, Wish
+from metavqa_cli.tui.curve_reader import CurveReader
+from metavqa_cli.tui.curve_rows import ShownRuns, chart_title, chart_values, runs_to_show, status
+from metavqa_cli.tui.curve_wishes import NEXT_SPREAD, all_logs, cursor_moved, panned, smoothed_more, zoomed
 from metavqa_cli.tui.room import Pane, Room, RoomName
+from metavqa_cli.tui.snapshot import Snapshot
+from metavqa_cli.tui.widgets.chart import Pictured
+from metavqa_cli.tui.widgets.chart_grid import ChartGrid, LinesTable
+
+COLUMNS = {"-narrow": 1, "-usual": 2, "-wide": 3}
+NOTHING = (
+    "No run of {} has curves yet: n in Runs (F2) starts a training, and `metavqa quickstart` makes the first runs."
+)
+
+
+class CurvesDrawn(Message):
+    """Newer curves are there. Older ones that wait in the queue are of no use."""
+
+    def __init__(self, picture: CurvesPicture) -> None:
+        super().__init__()
+        self.picture = picture
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, CurvesDrawn)
 
 
 class CurvesRoom(Room):
+    """Owns the wish (what is to be drawn); a thread beside the screen meets it, the charts only paint."""
+
     NAME: ClassVar[RoomName] = "curves"
-    PANES: ClassVar[tuple[Pane, ...]] = (Pane("curves-main", "Curves", "Help of the pane."),)
+    CSS_PATH = "curves.tcss"
+    HELP = (
+        "The training curves of the runs selected in Runs (F2), of the newest run if none is; they move while it "
+        "trains. All charts show the same steps. The same without a dashboard: metavqa runs curves RUN…"
+    )
+    PANES: ClassVar[tuple[Pane, ...]] = (
+        Pane(
+            "curves-charts",
+            "Charts",
+            "A chart for each metric. Every line ends in the mark that the table gives it, and its border tells the "
+            "values at the cursor, or the newest ones. y changes the axis of the chart that has the keyboard, Y all.",
+        ),
+        Pane(
+            "curves-lines",
+            "Lines",
+            "The runs that are shown: mark, name, state, step, and the value at the cursor (measured and smoothed) of "
+            "the chart that had the keyboard last. With b, runs that differ in nothing but their seed are one line: "
+            "their mean with a band from the lowest to the highest, then of a standard deviation to each side.",
+        ),
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "log", "Log axis"),
+        Binding("Y", "log_all", "Log axis for all charts", show=False),
+        Binding("s", "smooth", "Smooth"),
+        Binding("b", "band", "Band"),
+        Binding("plus,equals_sign", "zoom(1)", "Zoom", key_display="+ -"),
+        Binding("minus", "zoom(-1)", "Zoom out", show=False, key_display="-"),
+        Binding("left", "pan(-1)", "Earlier steps", show=False),
+        Binding("right", "pan(1)", "Later steps", show=False),
+        Binding("0", "whole", "All steps", show=False),
+        Binding("comma", "cursor(-1)", "Cursor", key_display=", ."),
+        Binding("full_stop", "cursor(1)", "Cursor right", show=False, key_display="."),
+        Binding("less_than_sign", "cursor(-10)", "Cursor ten columns left", show=False, key_display="<"),
+        Binding("greater_than_sign", "cursor(10)", "Cursor ten columns right", show=False, key_display=">"),
+        Binding("p,space", "pause", "Pause"),
+        Binding("enter", "enlarge", "Large"),
+        Binding("escape", "back", "Back to the grid, or no cursor", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wish, self.picture = Wish(), CurvesPicture()
+        self.shown_runs = ShownRuns(())
+        self._reader: CurveReader | None = None
+        self._focused_metric: str | None = None
 
     def compose_room(self) -> Iterable[Widget]:
-        yield Static("curves", id="curves-main", classes="pane")
+        yield Static("", id="curves-status", markup=False)
+        yield Static("", id="curves-nothing", classes="hidden", markup=False)
+        yield ChartGrid(self.look, id="curves-charts")
+        yield LinesTable(self.look, id="curves-lines", classes="pane")
+
+    def on_mount(self) -> None:
+        self.query_one(LinesTable).border_title = "Lines"
+        self._reader = CurveReader(self.dashboard.workspace, lambda picture: post(self, CurvesDrawn(picture)))
+        self.watch(self.grid, "scroll_y", self._scrolled, init=False)
+
+    def on_unmount(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
+    def on_screen_suspend(self) -> None:
+        if self._reader is not None:
+            self._reader.rest(True)
+
+    def on_screen_resume(self) -> None:
+        super().on_screen_resume()
+        if self._reader is not None:
+            self._reader.rest(False)
+
+    @property
+    def grid(self) -> ChartGrid:
+        return self.query_one(ChartGrid)
+
+    @property
+    def metric(self) -> str | None:
+        """That of the chart that had the keyboard last, the first one before that."""
+        names = self.picture.names
+        return self._focused_metric if self._focused_metric in names else next(iter(names), None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the curves are drawn as wished, of all that the logs hold."""
+        return super().settled and self.picture.number == self.wish.number and not self.picture.behind
+
+    # Showing
+
+    def show_snapshot(self, snapshot: Snapshot) -> None:
+        self.shown_runs = runs_to_show(self.dashboard.selected, snapshot.views)
+        if self.shown_runs.runs != self.wish.runs:
+            self._ask(replace(self.wish, runs=self.shown_runs.runs, window=None, cursor=None, paused=False))
+        self._show_words()
+
+    def on_curves_drawn(self, message: CurvesDrawn) -> None:
+        before, self.picture = self.picture, message.picture
+        if self.picture.number == self.wish.number and self.wish.window is not None:
+            self.wish = replace(self.wish, window=self.picture.window)
+        for number in range(max(len(before.troubles), len(self.picture.troubles))):
+            told = self.picture.troubles[number : number + 1]
+            self.trouble(f"curves {number}", told[0] if told else None)
+        if self.picture.names != before.names:
+            self.grid.set_metrics(self.picture.names)
+            self.call_after_refresh(self._place_charts)
+        self._show_charts()
+        self._show_words()
+
+    def _show_charts(self) -> None:
+        """Paint the charts whose data have come, with the cursor where it is now."""
+        picture, window = self.picture, self.picture.window
+        marks = [mark_of(line.number, self.look.ascii) for line in picture.lines]
+        for view in self.grid.charts:
+            data = picture.charts.get(view.metric)
+            if data is None or window is None:
+                continue
+            log, steps = view.metric in picture.logs, (window.start, window.stop)
+            values = chart_values(view.metric, picture.lines, marks, max(0, view.size.width - 4))
+            pictured = Pictured(data.curves, steps, log, self.wish.cursor, "no point in sight")
+            view.show(pictured, self.look.text(chart_title(view.metric, data, log)), values)
+
+    def _show_words(self) -> None:
+        picture, wish = self.picture, self.wish
+        remark = self.shown_runs.remark
+        self.query_one("#curves-status", Static).update(status(picture, remark, wish.weight, wish.spread, wish.paused))
+        table, views = self.query_one(LinesTable), {view.id: view for view in self.dashboard.snapshot.views}
+        table.show(picture.lines, views, self.metric, wish.weight > 0)
+        where = "newest values" if wish.cursor is None else f"at step {wish.cursor:,.0f}"
+        title = chart_title(self.metric, None, False) if self.metric else ""
+        table.border_subtitle = self.look.text(f"{title}, {where}") if title else ""
+        nothing = self.query_one("#curves-nothing", Static)
+        nothing.update(self._nothing())
+        nothing.set_class(bool(picture.names), "hidden")
+
+    def _nothing(self) -> str:
+        if self.wish.runs:
+            return "Nothing measured yet." if self.settled else "Reading the logs…"
+        return NOTHING.format(self.look.text(str(self.dashboard.workspace.root)))
+
+    # What is wished
+
+    def _ask(self, wish: Wish) -> None:
+        """Wish for something else, and show at once what of it can be."""
+        if self._reader is not None and wish != self.wish:
+            self.wish = replace(wish, number=self.wish.number + 1)
+            self._reader.wish(self.wish)
+            self._show_charts()
+            self._show_words()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._place_charts)
+
+    def on_descendant_focus(self) -> None:
+        self._focused_metric = self.grid.focused.metric if self.grid.focused else self._focused_metric
+        self._show_words()
+
+    def _place_charts(self) -> None:
+        """Give the charts their places, and see which are in sight then."""
+        self.grid.place(next((COLUMNS[name] for name in COLUMNS if self.has_class(name)), 2))
+        if self.focused is None and self.grid.charts:
+            self.grid.charts[0].focus()
+        self.call_after_refresh(self._look_round)
+
+    def _scrolled(self) -> None:
+        self.call_after_refresh(self._look_round)
+
+    def _look_round(self) -> None:
+        """Wish for the charts that can be seen, in the width that they have."""
+        seen = self.grid.in_sight()
+        width = max((view.size.width for view in self.grid.charts if view.metric in seen), default=0)
+        if seen and width:
+            self._ask(replace(self.wish, metrics=seen, columns=layout_of(width, 10).width * FINE.across))
+        self._show_charts()
+
+    # Keys
+
+    def _in_window(self, change: Callable[[Wish, Window, int], Wish], amount: int) -> None:
+        window = self.wish.window or self.picture.window
+        if window is not None:
+            self._ask(change(self.wish, window, amount))
+
+    def action_zoom(self, direction: int) -> None:
+        self._in_window(zoomed, direction)
+
+    def action_pan(self, direction: int) -> None:
+        self._in_window(panned, direction)
+
+    def action_cursor(self, columns: int) -> None:
+        self._in_window(cursor_moved, columns)
+
+    def action_whole(self) -> None:
+        self._ask(replace(self.wish, window=None))
+
+    def action_log(self) -> None:
+        if self.metric is not None:
+            self._ask(replace(self.wish, logs=self.wish.logs ^ {self.metric}))
+
+    def action_log_all(self) -> None:
+        self._ask(all_logs(self.wish, self.picture.names))
+
+    def action_smooth(self) -> None:
+        self._ask(smoothed_more(self.wish))
+
+    def action_band(self) -> None:
+        self._ask(replace(self.wish, spread=NEXT_SPREAD[self.wish.spread]))
+
+    def action_pause(self) -> None:
+        self._ask(replace(self.wish, paused=not self.wish.paused))
+
+    def action_enlarge(self) -> None:
+        if self.grid.focused is not None:
+            self.grid.large = self.grid.focused.metric
+            self._place_charts()
+
+    def action_back(self) -> None:
+        if self.grid.large is None:
+            self._ask(replace(self.wish, cursor=None))
+        else:
+            self.grid.large = None
+            self._place_charts()
 
 
 def make_room() -> Room:
