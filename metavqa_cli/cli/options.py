@@ -17,7 +17,7 @@ GLOBAL_FLAGS = frozenset({"--ascii", "--debug", "--offline", "--quiet", "-q"})
 GLOBAL_VALUES = frozenset({"--workspace", "-w", "--color"})
 # An empty path would mean the folder one is in; a script with an unset variable gives one.
 PATHS = frozenset({"--path", "--to", "--out", "--output", "-o", "--png", "--sheet", "--predictions", "--image-root",
-                   "--question-file", "--annotation-file", "--config"})  # fmt: skip
+                   "--svg", "--question-file", "--annotation-file", "--config"})  # fmt: skip
 
 
 @dataclass

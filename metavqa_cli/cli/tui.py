@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from metavqa_cli.cli import console
+from metavqa_cli.cli.failures import INTERRUPTED
 from metavqa_cli.cli.options import complete_run, workspace
 from metavqa_cli.cli.session import DatasetOption
 from metavqa_cli.schema.errors import BusyError, JobError, UsageError
@@ -40,7 +41,7 @@ def tui(
     size: Annotated[
         str | None, typer.Option("--size", metavar="COLUMNSxROWS", help="Of that frame; the terminal's if not given.")
     ] = None,
-    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Also draw that frame here.")] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw that frame to FILE instead.")] = None,
     select: Annotated[
         list[str] | None, typer.Option("--select", metavar="RUN", help="Begin with these runs selected; may repeat.")
     ] = None,
@@ -56,7 +57,7 @@ def tui(
 
     app = make_app(
         root, room=screen or ("curves" if run else "runs"), selected=[*([run] if run else []), *chosen],
-        ascii=console.style.ascii, color=console.wants_color("stdout"), settings=None if once else settings_file(),
+        ascii=console.style.ascii, color=_in_color(svg), settings=None if once else settings_file(),
         program=(sys.executable, "-m", "metavqa_cli"), environment=dict(os.environ), dataset=dataset,
     )  # fmt: skip
     if once:
@@ -110,6 +111,12 @@ def _check(once: bool, size: str | None, svg: Path | None, force: bool) -> None:
         raise BusyError(f"{svg} exists; choose another --svg, or replace it with --force")
 
 
+def _in_color(svg: Path | None) -> bool:
+    """Whether to draw in colour: what is printed as the terminal can, a picture unless that is not wished."""
+    unwished = console.style.color == "never" or bool(os.environ.get("NO_COLOR"))
+    return console.wants_color("stdout") if svg is None else not unwished
+
+
 def _terminal_size() -> tuple[int, int]:
     """The terminal's size; the usual one where there is none."""
     found = os.get_terminal_size(sys.stdout.fileno()) if console.is_terminal("stdout") else None
@@ -125,7 +132,8 @@ def _print_frame(app: "Dashboard", size: tuple[int, int], svg: Path | None) -> N
 
         write_text(svg, shown.svg)
         console.narrate(f"drawn to {svg}")
-    sys.stdout.write(shown.ansi if console.wants_color("stdout") else shown.text)
+    else:
+        sys.stdout.write(shown.ansi if console.wants_color("stdout") else shown.text)
     if not shown.settled:
         console.warn("the screen had not settled: something that it was fetching had not come")
 
@@ -137,6 +145,8 @@ def _run(app: "Dashboard") -> None:
         app.run()
     finally:
         app.jobs.close()
+    if app.return_code == INTERRUPTED:
+        raise typer.Exit(INTERRUPTED)
     if app.return_code:
         raise JobError("the dashboard ended by an error of its own, shown above; jobs and runs are not touched by it")
 

@@ -4,9 +4,12 @@ A thread beside the screen reads the workspace and posts ``SnapshotRead``; the r
 torch until the room Ask, or a live γ, asks for it (``asking.py``), and that in a thread too.
 """
 
+import asyncio
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +35,7 @@ from metavqa_cli.tui.snapshot import Snapshot, SnapshotRead
 from metavqa_cli.tui.widgets.dialogs import Confirm, Help
 
 LOOK_SECONDS = 1.0  # between two looks at the workspace, or ten times as long as one takes, if that is more
+INTERRUPTED = 130  # exit code
 SLOW_SECONDS = 3.0  # after which the screen says that the workspace does not answer
 COMMON_HELP = "Every room has a command that shows the same without a dashboard: metavqa tui --help lists them."
 
@@ -118,6 +122,8 @@ class Dashboard(App[int]):
             self.theme = self.settings.theme
         self.theme_changed_signal.subscribe(self, lambda theme: self.remember(theme=theme.name))
         self.switch_mode(self.first_room)
+        if not self.is_headless:
+            self._end_at_signals()
         self._look()
         self.set_interval(min(0.25, self.look_seconds), self._tick)
 
@@ -132,6 +138,14 @@ class Dashboard(App[int]):
         yield SystemCommand("Theme", "Choose colours; the choice is kept", self.action_change_theme)
         yield SystemCommand("Save a picture", "Write the screen as SVG into this folder", self._save_picture)
         yield SystemCommand("Quit", "Leave the dashboard (q)", self.action_leave)
+
+    def _end_at_signals(self) -> None:
+        """Closed windows, kills and lost connections end the dashboard as q does, with the terminal as it was."""
+        loop = asyncio.get_running_loop()
+        for name in ("SIGTERM", "SIGHUP", "SIGINT"):
+            if hasattr(signal, name):
+                with suppress(NotImplementedError):  # Windows has no such handlers
+                    loop.add_signal_handler(getattr(signal, name), partial(self.exit, return_code=INTERRUPTED))
 
     async def action_leave(self) -> None:
         """Quit; with jobs running, only after asking what becomes of them."""

@@ -4,6 +4,7 @@ The package textual-image (the extra ``images``) asks the terminal when it is im
 keyboard's input. So it is imported before the dashboard runs (``probe``) or never.
 """
 
+import logging
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -39,6 +40,7 @@ def probe() -> None:
     if not installed or not _is_terminal():
         terminal = Terminal(installed)
         return
+    logging.getLogger(PACKAGE).setLevel(logging.CRITICAL)  # a terminal that does not answer is no news
     try:
         chosen = import_module(f"{PACKAGE}.widget").AutoImage._Renderable.__module__
     except Exception:  # whatever an odd terminal answers: pictures are not worth a dashboard that does not start
