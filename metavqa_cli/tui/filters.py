@@ -1,4 +1,4 @@
-"""The filter line of the runs screen, as pure functions: text → ``Filter`` → yes or no for one run.
+"""The filter line of a list, as pure functions: text → ``Filter`` → yes or no for one run (or task: ``Grammar``).
 
 ``ldm smoke``           every word occurs in the id, kind, variant or dataset (upper and lower case are the same)
 ``kind:ldm``            the text occurs in that field; for a field that holds a number, it is that number
@@ -31,6 +31,28 @@ ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
 }  # fmt: skip
 
+
+@dataclass(frozen=True)
+class Grammar:
+    """Which fields there are: texts and numbers, those that a word without a field is looked for in, other names of
+    fields, numbers without a fraction, and for numbers with units those and an example."""
+
+    texts: tuple[str, ...]
+    numbers: tuple[str, ...]
+    words: tuple[str, ...]
+    aliases: Mapping[str, str]
+    whole: tuple[str, ...]
+    units: Mapping[str, tuple[Mapping[str, float], str]]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (*self.texts, *self.numbers)
+
+
+RUNS = Grammar(
+    TEXTS, NUMBERS, WORD_FIELDS, ALIASES, WHOLE, {"progress": (PER_CENT, "50%"), "age": (TIMES, "2h")}
+)  # fmt: skip
+
 TERM = re.compile(
     r"""(?P<or>\|) | (?P<minus>-*)
     (?:(?P<field>[^\s"|:=<>!-][^\s"|:=<>!]*)?\s*(?P<sign>:|!=|>=|<=|==|=|>|<)\s*)?
@@ -60,12 +82,13 @@ class Number:
 
 @dataclass(frozen=True)
 class Term:
-    """One condition. ``field`` None means any of ``WORD_FIELDS``; texts are casefolded."""
+    """One condition. ``field`` None means any of ``words``; texts are casefolded."""
 
     field: str | None
     sign: Sign
     value: str | Number
     negated: bool = False
+    words: tuple[str, ...] = WORD_FIELDS
 
     def __call__(self, run: Any) -> bool:
         """Whether ``run`` (a mapping or an object with the fields as attributes) meets the condition."""
@@ -75,7 +98,7 @@ class Term:
         if isinstance(self.value, Number):
             return _compare(_value(run, self.field or ""), self.sign, self.value)
         if self.field is None:
-            return any(self.value in _text(_value(run, name)) for name in WORD_FIELDS)
+            return any(self.value in _text(_value(run, name)) for name in self.words)
         found = _text(_value(run, self.field))
         return self.value in found if self.sign == ":" else (found == self.value) == (self.sign == "=")
 
@@ -91,7 +114,7 @@ class Filter:
         return not self.alternatives or any(all(term(run) for term in terms) for terms in self.alternatives)
 
 
-def parse(text: str) -> Filter:
+def parse(text: str, grammar: Grammar = RUNS) -> Filter:
     """The filter that ``text`` describes; ``FilterError`` says what is wrong, where, and what to type instead."""
     alternatives: list[list[Term]] = [[]]
     position, negated = _skip_space(text, 0), False
@@ -106,7 +129,7 @@ def parse(text: str) -> Filter:
         elif _is_not(match):
             negated = not negated
         else:
-            alternatives[-1].append(_term(match, negated))
+            alternatives[-1].append(_term(match, negated, grammar))
             negated = False
         position = _skip_space(text, match.end())
     if len(alternatives) > 1 or negated:
@@ -130,53 +153,53 @@ def _expect_term(terms: list[Term], negated: bool, text: str, position: int) -> 
         raise FilterError(f"a term is missing at character {position + 1}, beside {before!r}; type one", position)
 
 
-def _term(match: re.Match[str], negated: bool) -> Term:
+def _term(match: re.Match[str], negated: bool, grammar: Grammar) -> Term:
     quoted, bare = match["quoted"], match["bare"]
     negated = negated != bool(len(match["minus"]) % 2)
     if match["sign"] is not None:
-        return _comparison(match, negated)
+        return _comparison(match, negated, grammar)
     if quoted is None and bare is None:
         raise FilterError(f"a word or a field is missing after {match[0]!r}; type one", match.end())
-    return Term(None, ":", (bare if quoted is None else quoted).casefold(), negated)
+    return Term(None, ":", (bare if quoted is None else quoted).casefold(), negated, grammar.words)
 
 
-def _comparison(match: re.Match[str], negated: bool) -> Term:
-    field = _field(match)
+def _comparison(match: re.Match[str], negated: bool, grammar: Grammar) -> Term:
+    field = _field(match, grammar)
     sign: Any = "=" if match["sign"] == "==" else match["sign"]
     quoted, bare = match["quoted"], match["bare"]
     if quoted is None and bare is None:
-        kind = "number" if field in NUMBERS else "text"
+        kind = "number" if field in grammar.numbers else "text"
         raise FilterError(f"a {kind} is missing after {match[0].strip()!r}; type one", match.end())
     value = bare if quoted is None else quoted
     start = match.start("bare" if quoted is None else "quoted")
-    if field in NUMBERS:
-        return Term(field, "=" if sign == ":" else sign, _number(field, value, start), negated)
+    if field in grammar.numbers:
+        return Term(field, "=" if sign == ":" else sign, _number(field, value, start, grammar), negated)
     if sign in ORDERS:
         raise FilterError(f"{field} is a text, which {sign} does not compare; use : = or !=", match.start("sign"))
     return Term(field, sign, value.casefold(), negated)
 
 
-def _field(match: re.Match[str]) -> str:
+def _field(match: re.Match[str], grammar: Grammar) -> str:
     typed = match["field"]
     if typed is None:
         start = match.start("sign")
-        raise FilterError(f"a field is missing before {match['sign']!r}; there are {', '.join(FIELDS)}", start)
-    name = ALIASES.get(typed.casefold(), typed.casefold())
-    if name not in FIELDS:
-        near = get_close_matches(name, [*FIELDS, *ALIASES], n=1, cutoff=0.0)[0]
+        raise FilterError(f"a field is missing before {match['sign']!r}; there are {', '.join(grammar.fields)}", start)
+    name = grammar.aliases.get(typed.casefold(), typed.casefold())
+    if name not in grammar.fields:
+        near = get_close_matches(name, [*grammar.fields, *grammar.aliases], n=1, cutoff=0.0)[0]
         quote = 'put it in "quotes" to search for it as it stands'
         raise FilterError(f"there is no field {typed!r}; did you mean {near}? Or {quote}", match.start("field"))
     return name
 
 
-def _number(field: str, text: str, position: int) -> Number:
+def _number(field: str, text: str, position: int, grammar: Grammar) -> Number:
     match = NUMBER.fullmatch(text.strip())
-    units, example = {"progress": (PER_CENT, "50%"), "age": (TIMES, "2h")}.get(field, (PLAIN, "50"))
+    units, example = grammar.units.get(field, (PLAIN, "50"))
     unit = units.get(match[3].casefold()) if match else None
     value = _literal(match[1]) if match else math.nan
     if match is None or unit is None or not math.isfinite(value):
         raise FilterError(f"{field} is a number, which {text!r} is not; type one like {example}", position)
-    return Number(value * unit, 0.0 if field in WHOLE else 0.5 * 10.0 ** -len(match[2] or "") * unit)
+    return Number(value * unit, 0.0 if field in grammar.whole else 0.5 * 10.0 ** -len(match[2] or "") * unit)
 
 
 def _literal(text: str) -> float:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Gallery", "Picture", "cycle", "probe", "thumbnails"]
 
 LABEL_LINES = 1
+SMALLEST = 14  # columns of a tile in a gallery that is too low for usual ones
 
 
 class Picture(Widget):
@@ -222,8 +223,9 @@ class Gallery(VerticalScroll):
 
     @property
     def columns(self) -> int:
-        """How many tiles stand side by side."""
-        return self._columns or columns_in(self._width)
+        """How many tiles stand side by side: as many as have room, and more where else none would be seen whole."""
+        tallest = max(SMALLEST, 2 * (self.scrollable_content_region.height - LABEL_LINES))
+        return self._columns or max(columns_in(self._width), (self._width + BETWEEN) // (tallest + BETWEEN))
 
     @property
     def _width(self) -> int:
