@@ -2,8 +2,9 @@
 
 import re
 
-# C0, DEL, C1, line and paragraph separators, and the marks that reorder text: all but newline and tab.
-UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0, DEL, C1, line and paragraph separators, the marks that reorder text, and what a file's name has instead of UTF-8:
+# all but newline and tab.
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 ASCII = str.maketrans({
     "…": "...", "→": "->", "±": "+-", "γ": "gamma", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "·": "-",
     "█": "#", "━": "-", "“": '"', "”": '"', "•": "*", "✓": "ok", "✗": "x",

@@ -1,7 +1,6 @@
 """From the choices of a form to the command line that does it: what is started is what is shown."""
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +39,7 @@ def training(wish: Wish) -> tuple[str, ...]:
     option, _ = CHOICES[wish.kind]
     args = ["train", wish.kind]
     given = {option: wish.choice, "--gamma": wish.gamma if wish.kind == "ldm" else "", "--seed": wish.seed,
-             "--dataset": wish.dataset, "--preset": "" if wish.preset == "tiny" else wish.preset}  # fmt: skip
+             "--dataset": wish.dataset, "--preset": wish.preset}  # fmt: skip
     for name, value in given.items():
         if name and value.strip():
             args += [name, value.strip()]
@@ -57,7 +56,8 @@ def check(wish: Wish) -> None:
         try:
             flags[name] = kind(text) if text.strip() else None
         except ValueError:
-            raise UsageError(f"{name} is a number, which {text!r} is not") from None
+            whole = "a whole number" if kind is int else "a number"
+            raise UsageError(f"{name} is {whole}, which {text!r} is not") from None
     resolve_config(wish.preset, None, split_overrides(wish.overrides), flags)
 
 
@@ -78,8 +78,3 @@ def resuming(view: RunView) -> tuple[str, ...]:
     if view.kind not in CHOICES:
         raise UsageError(f"run {view.id} is of kind {view.kind}, which begins again: start the command that made it")
     return "train", view.kind, "--resume", view.id
-
-
-def children(run: str, views: Sequence[RunView]) -> list[str]:
-    """Ids of the runs that were made from ``run``."""
-    return [view.id for view in views if run in (parent for _, parent in view.parents)]

@@ -111,6 +111,12 @@ class Jobs:
             job.asked_to_stop += 1
             job.process.send_signal(signal.SIGINT)
 
+    def asked(self, process: int) -> None:
+        """The job that is this process, if one is, was asked to stop by other means (``stop_run``)."""
+        for job in self.all:
+            if job.process.pid == process:
+                job.asked_to_stop += 1
+
     def close(self, *, stop_all: bool = False) -> None:
         """The dashboard ends: those that should not outlive it are asked to write a checkpoint and to end."""
         for job in self.running():
@@ -118,19 +124,22 @@ class Jobs:
                 self.stop(job)
 
 
-def stop_run(run: Run) -> str:
-    """Ask the process that works on ``run`` to write a checkpoint and to end; says whom. ``UsageError`` else."""
+def stop_run(run: Run) -> int:
+    """Ask the process that works on ``run`` to write a checkpoint and to end; returns its number. ``UsageError`` else.
+
+    Only a number above zero is one process: to the system, 0 is this whole group and -1 is everything.
+    """
     if not run.is_held():
         raise UsageError(f"run {run.id} is not running")
     owner = run.owner()
-    if owner is None:
+    if owner is None or not isinstance(owner.pid, int) or owner.pid <= 0:
         raise UsageError(f"run {run.id} is running, but not known in which process; stop it where it was started")
     if owner.host != socket.gethostname():
         raise UsageError(f"run {run.id} is running on {owner.host}; stop it there: kill -INT {owner.pid}")
     try:
         os.kill(owner.pid, signal.SIGINT)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         raise UsageError(f"process {owner.pid} of run {run.id} has just ended") from None
     except PermissionError:
         raise UsageError(f"process {owner.pid} of run {run.id} is somebody else's; ask its owner to stop it") from None
-    return f"process {owner.pid}"
+    return owner.pid

@@ -1,5 +1,6 @@
 """The rows of the room Runs as pure functions: which runs, in which order, and each as cells of text."""
 
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ STATES = {
 ORDERS: tuple[Order, ...] = (  # what is largest comes first, as the newest does
     ("newest", lambda view: view.created),
     ("last written", lambda view: view.updated),
-    ("accuracy", lambda view: -1.0 if view.accuracy is None else view.accuracy),
+    ("accuracy", lambda view: -1.0 if view.accuracy is None or math.isnan(view.accuracy) else view.accuracy),
     ("progress", lambda view: view.progress),
     ("state", lambda view: -list(STATES).index(view.state)),
-    ("kind", lambda view: tuple(-ord(letter) for letter in f"{view.kind} {view.variant or ''}")),
+    ("kind", lambda view: (*(-ord(letter) for letter in what(view)), 1)),  # from a to z, "ldm" before "ldm task"
 )
 BAR = 6
+MOST_CHILDREN, MOST_DAMAGED = 6, 3  # that are named
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A text of exactly its column's width, and what it says apart from the text: a state, or "muted"."""
+    """A text of exactly its column's width, and its tone: a state, "muted" or none. The text says it all without."""
 
     text: str
     tone: str = ""
@@ -53,7 +55,7 @@ class Cell:
 
 # From the most to the least needed: what has no room is left out.
 WANTED = (
-    Column("", 5), Column("run", 18), Column("state", 13), Column("progress", 12), Column("accuracy", 10, right=True),
+    Column("", 6), Column("run", 18), Column("state", 13), Column("progress", 12), Column("accuracy", 10, right=True),
     Column("age", 6, right=True), Column("what", 19), Column("seed", 4, right=True), Column("dataset", 10),
     Column("made from", 38),
 )  # fmt: skip
@@ -68,25 +70,44 @@ def visible(
     pinned: Collection[str] = (),
 ) -> list[RunView]:
     """The runs that the filter wants, in order (largest first, smallest if ``turned``); pinned ones always, on top."""
+    pinned = frozenset(pinned)
     kept = [view for view in views if view.id in pinned or wanted(view)]
     ordered = sorted(kept, key=lambda view: (order[1](view), view.created, view.id), reverse=not turned)
     return sorted(ordered, key=lambda view: view.id not in pinned)
+
+
+def flags_of(selected: Sequence[str], pinned: Collection[str], marked: Collection[str]) -> dict[str, Flags]:
+    """The flags of every run that has any, by id."""
+    places = {run: place for place, run in enumerate(selected, 1)}
+    up, starred = frozenset(pinned), frozenset(marked)
+    return {run: Flags(places.get(run, 0), run in up, run in starred) for run in {*places, *up, *starred}}
+
+
+def damage(runs: Sequence[str]) -> str | None:
+    """A sentence about runs whose run.json cannot be read; None when there are none."""
+    if not runs:
+        return None
+    more = f" and {len(runs) - MOST_DAMAGED} more" if len(runs) > MOST_DAMAGED else ""
+    one = len(runs) == 1
+    return (
+        f"the run.json of {', '.join(runs[:MOST_DAMAGED])}{more} cannot be read; {'it is' if one else 'they are'} not "
+        f"listed, and `metavqa runs rm {runs[0]}` removes {'it' if one else 'the first'}"
+    )
 
 
 def columns(width: int) -> tuple[Column, ...]:
     """The columns for which ``width`` cells have room, one cell apart; at least the first two."""
     taken: list[Column] = []
     for column in WANTED:
-        if len(taken) >= 2 and sum(one.width + 1 for one in taken) + column.width > width:
-            continue
-        taken.append(column)
+        if len(taken) < 2 or sum(one.width + 1 for one in taken) + column.width <= width:
+            taken.append(column)
     return tuple(taken)
 
 
-def cells(view: RunView, flags: Flags, shown: Sequence[Column], look: Look) -> list[Cell]:
-    """The run as one cell for each column."""
+def cells(view: RunView, flags: Flags, shown: Sequence[Column], look: Look, *, here: bool = False) -> list[Cell]:
+    """The run as one cell for each column; ``here``: the cursor is on it."""
     found = {
-        "": (flag_text(flags, look), ""),
+        "": (f"{'>' if here else ' '}{flag_text(flags, look)}", ""),
         "run": (view.id, ""),
         "what": (what(view), ""),
         "state": (f"{look.pick(*STATES[view.state])} {view.state}", view.state),
@@ -137,7 +158,7 @@ def accuracy_text(view: RunView) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in at most four characters and its largest unit: "45s", "12m", "3h", "15d"."""
+    """A time in few characters, of its largest unit at least two: "45s", "12m", "3h", "15d"."""
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f}{unit}"
@@ -155,34 +176,42 @@ def details(view: RunView, views: Sequence[RunView], look: Look) -> list[tuple[s
         ("written", f"{duration(view.read_at - view.updated)} ago"), ("folder", str(view.path)),
     ]  # fmt: skip
     rows += [("made from" if number == 0 else "", line) for number, line in enumerate(ancestors(view, views))]
-    children = [other.id for other in views if view.id in (parent for _, parent in other.parents)]
-    if children:
-        more = f" and {len(children) - 6} more" if len(children) > 6 else ""
-        rows.append(("used by", f"{', '.join(children[:6])}{more}"))
+    if made := children(view.id, views):
+        more = f" and {len(made) - MOST_CHILDREN} more" if len(made) > MOST_CHILDREN else ""
+        rows.append(("used by", f"{', '.join(made[:MOST_CHILDREN])}{more}"))
     if view.message:
         rows.insert(3, ("error", view.message))
     return [(name, look.text(text)) for name, text in rows]
 
 
 def ancestors(view: RunView, views: Sequence[RunView]) -> list[str]:
-    """What the run was made from, and that in turn, each line indented by its generation: "init: baseline-1a2b"."""
+    """What the run was made from, and that in turn, each line indented by its generation: "init: baseline-1a2b".
+
+    What was made from what is told once, however often it occurs, and even if it should go in a circle.
+    """
     known = {other.id: other for other in views}
+    told = {view.id}
     lines: list[str] = []
 
-    def climb(child: RunView, depth: int, above: frozenset[str]) -> None:
+    def climb(child: RunView, depth: int) -> None:
         for role, parent in child.parents:
-            gone = "" if parent in known else " (removed)"
-            lines.append(f"{'  ' * depth}{role}: {parent}{gone}")
-            if parent in known and parent not in above:
-                climb(known[parent], depth + 1, above | {parent})
+            lines.append(f"{'  ' * depth}{role}: {parent}{'' if parent in known else ' (removed)'}")
+            if parent in known and parent not in told:
+                told.add(parent)
+                climb(known[parent], depth + 1)
 
-    climb(view, 0, frozenset({view.id}))
+    climb(view, 0)
     return lines
+
+
+def children(run: str, views: Sequence[RunView]) -> list[str]:
+    """Ids of the runs that were made from the run with this id."""
+    return [view.id for view in views if any(parent == run for _, parent in view.parents)]
 
 
 def _cell(text: str, tone: str, column: Column, look: Look) -> Cell:
     """The text cut or padded to the column's width; what is cut ends with an ellipsis."""
-    safe = look.text(text) if not look.ascii else text
+    safe = look.text(text)
     size = cell_len(safe)
     if size > column.width:
         return Cell(set_cell_size(safe, column.width - 1) + look.pick("…", "."), tone)

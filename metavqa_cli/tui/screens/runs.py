@@ -1,49 +1,30 @@
 """The room Runs: every run of the workspace, what it is, how it differs from others, and the jobs started here."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from metavqa_cli.engine.configuration import preset_names
-from metavqa_cli.schema.errors import MetaVQAError
-from metavqa_cli.store import runs as store
-from metavqa_cli.store.runs import Run
-from metavqa_cli.tui.beside import beside, post
-from metavqa_cli.tui.commands import children, resuming
+from metavqa_cli.tui import run_deeds
 from metavqa_cli.tui.feed import RunView
 from metavqa_cli.tui.filters import Filter, FilterError, parse
-from metavqa_cli.tui.jobs import stop_run
 from metavqa_cli.tui.room import Pane, Room, RoomName
-from metavqa_cli.tui.run_rows import ORDERS, Flags, visible
+from metavqa_cli.tui.run_rows import ORDERS, damage, flags_of, visible
 from metavqa_cli.tui.snapshot import Snapshot
-from metavqa_cli.tui.widgets.dialogs import Confirm
 from metavqa_cli.tui.widgets.run_details import Differences, JobList, RunDetails
 from metavqa_cli.tui.widgets.run_list import RunList
 
-if TYPE_CHECKING:
-    from metavqa_cli.tui.widgets.job_form import Started
-
+READING = "reading the runs of {} ..."
 NOTHING = "no runs in {}: n starts a training, and `metavqa quickstart` makes the first ones"
 FILTER_HELP = (
     "Words, field:text, comparisons: kind:ldm accuracy>50 -smoke | state:failed age<2h. Enter keeps the filter, escape "
     "clears it."
 )
-
-
-class Removed(Message):
-    """A run was removed, or could not be, for the reason given."""
-
-    def __init__(self, run: str, wrong: str | None) -> None:
-        super().__init__()
-        self.run, self.wrong = run, wrong
 
 
 class RunsRoom(Room):
@@ -60,7 +41,11 @@ class RunsRoom(Room):
         Pane("runs-list", "Runs", f"One line a run, the newest first. Filter with /. {FILTER_HELP}"),
         Pane("runs-details", "Details", "What the highlighted run is, what it was made from, and what from it."),
         Pane("runs-differences", "Differences", "Where the selected runs differ: configuration, parents, result."),
-        Pane("runs-jobs", "Jobs", "What was started from this dashboard, and how it stands."),
+        Pane(
+            "runs-jobs",
+            "Jobs",
+            "What was started from this dashboard, and how it stands; x stops the newest that runs.",
+        ),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", key_display="/"),
@@ -84,7 +69,6 @@ class RunsRoom(Room):
         super().__init__()
         self.wanted: Filter = Filter()
         self.order, self.turned, self.only_marked = 0, False, False
-        self._kept = ""
 
     def compose_room(self) -> Iterable[Widget]:
         with Horizontal(id="runs-body"):
@@ -104,6 +88,7 @@ class RunsRoom(Room):
             widget.border_title = pane.title
             widget.add_class("pane")
         self.list.focus()
+        self.refresh_list()
 
     @property
     def list(self) -> RunList:
@@ -120,9 +105,7 @@ class RunsRoom(Room):
         known = {view.id for view in snapshot.views}
         if snapshot.trouble is None:
             app.selected = tuple(run for run in app.selected if run in known)
-        damaged = ", ".join(snapshot.damaged[:5])
-        self.trouble("damaged", f"damaged run.json: {damaged}; d cannot help: metavqa runs rm removes them"
-                     if damaged else None)  # fmt: skip
+        self.trouble("damaged", damage(snapshot.damaged))
         self.refresh_list()
 
     def refresh_list(self) -> None:
@@ -133,27 +116,27 @@ class RunsRoom(Room):
         if self.only_marked:
             wanted = lambda view: view.id in marked and self.wanted(view)  # noqa: E731
         shown = visible(views, wanted, ORDERS[self.order], turned=self.turned, pinned=pinned)
-        flags = {
-            view.id: Flags(app.selected.index(view.id) + 1 if view.id in app.selected else 0, view.id in pinned,
-                           view.id in marked)
-            for view in shown
-        }  # fmt: skip
-        self.list.show(shown, flags)
+        self.list.show(shown, flags_of(app.selected, pinned, marked))
         self.list.border_title = "Runs" if len(shown) == len(views) else f"Runs: {len(shown)} of {len(views)}"
         turned = ", turned" if self.turned else ""
         self.list.border_subtitle = f"{ORDERS[self.order][0]}{turned}{', only marked' if self.only_marked else ''}"
-        nothing = self.query_one("#runs-nothing", Static)
-        words = f"no run matches; escape shows all {len(views)}" if views else NOTHING.format(app.workspace.root)
-        nothing.update(Text(self.look.text(words)))
-        nothing.set_class(bool(shown), "hidden")
+        self._explain_emptiness(len(shown), len(views))
         self._show_details()
+
+    def _explain_emptiness(self, shown: int, known: int) -> None:
+        root, snapshot = self.dashboard.workspace.root, self.dashboard.snapshot
+        words = f"no run matches; escape shows all {known}" if known else NOTHING.format(root)
+        if not snapshot.read_at:
+            words = READING.format(root)
+        nothing = self.query_one("#runs-nothing", Static)
+        nothing.update(Text(self.look.text(words)))
+        nothing.set_class(bool(shown) or (snapshot.trouble is not None and not known), "hidden")
 
     @on(RunList.Highlighted)
     def _show_details(self) -> None:
         snapshot, app = self.dashboard.snapshot, self.dashboard
         self.query_one(RunDetails).show(self.list.current, snapshot.views, self.look)
-        chosen = [view for run in app.selected if (view := snapshot.view(run)) is not None]
-        self.query_one(Differences).show(chosen, self.look)
+        self.query_one(Differences).show(app.selected, snapshot, self.look)
         self.query_one(JobList).show(app.jobs.all, app.clock(), self.look)
 
     # Filter, order, flags
@@ -249,66 +232,31 @@ class RunsRoom(Room):
 
     def action_new(self) -> None:
         """The form that starts a training."""
-        from metavqa_cli.tui.widgets.job_form import JobForm  # not before the first paint
-
-        app = self.dashboard
-
-        def start(answer: "Started | None") -> None:
-            if answer is not None:
-                app.start_job(answer[0], outlives=answer[1])
-                self.refresh_list()
-
-        app.push_screen(JobForm(preset_names()), start)
+        run_deeds.new(self)
 
     def action_stop(self) -> None:
-        """Ask the highlighted run's process to write a checkpoint and to end."""
-        if (view := self.list.current) is not None:
-            question = f"stop {view.id}? It writes a checkpoint and can be resumed."
-            self._asking(question, "y", "stop it", partial(self._stop, view))
-
-    def _stop(self, view: RunView) -> None:
-        self.dashboard.say(f"asked {stop_run(Run(view.path))} to stop {view.id}; asked again, it stops at once")
+        """Stop the highlighted run; from the pane of jobs, the newest job that runs."""
+        running = self.dashboard.jobs.running()
+        if self.focused is self.query_one(JobList) and running:
+            run_deeds.stop_job(self, running[-1])
+        elif (view := self.list.current) is not None:
+            run_deeds.stop(self, view)
 
     def action_resume(self) -> None:
         """Go on with the highlighted run, in a job."""
         if (view := self.list.current) is not None:
-            self._try(lambda: self.dashboard.start_job(resuming(view), outlives=False))
-            self.refresh_list()
+            run_deeds.resume(self, view)
 
     def action_delete(self) -> None:
-        """Remove the highlighted run, after asking; the question names the runs that were made from it."""
-        if (view := self.list.current) is None:
-            return
-        made = children(view.id, self.dashboard.snapshot.views)
-        few = f"{', '.join(made[:4])}{' and more' if len(made) > 4 else ''}"
-        but = f" {few} {'was' if len(made) == 1 else 'were'} made from it and will not load without it." if made else ""
-        words = "remove all the same" if made else "remove it"
-        self._asking(f"remove {view.id} and its files?{but}", "y", words, partial(self._remove, view, bool(made)))
+        """Remove the highlighted run, after asking."""
+        if (view := self.list.current) is not None:
+            run_deeds.delete(self, view)
 
-    def _remove(self, view: RunView, force: bool) -> None:
-        def work() -> None:
-            try:
-                store.remove(Run(view.path), force)
-                post(self, Removed(view.id, None))
-            except (MetaVQAError, OSError) as error:
-                post(self, Removed(view.id, str(error)))
-
-        beside(work, f"remove {view.id}")
-
-    @on(Removed)
-    def tell_removed(self, message: Removed) -> None:
-        """How a removal ended."""
-        self.dashboard.say(message.wrong or f"removed {message.run}", wrong=message.wrong is not None)
+    @on(run_deeds.Done)
+    def tell(self, message: run_deeds.Done) -> None:
+        """How it ended."""
+        self.dashboard.say(message.sentence, wrong=message.wrong)
         self.dashboard.look_now()
-
-    def _asking(self, question: str, key: str, words: str, then: Callable[[], Any]) -> None:
-        self.dashboard.push_screen(Confirm(question, ((key, words),)), lambda said: self._try(then) if said else None)
-
-    def _try(self, what: Callable[[], Any]) -> None:
-        try:
-            what()
-        except MetaVQAError as error:
-            self.dashboard.say(str(error), wrong=True)
 
 
 def make_room() -> Room:

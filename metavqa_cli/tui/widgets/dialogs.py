@@ -7,6 +7,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
@@ -35,7 +36,7 @@ class Confirm(ModalScreen[str | None]):
     def on_mount(self) -> None:
         self.query_one("#cancel", Button).focus()  # enter by mistake changes nothing
 
-    def on_key(self, event: "Key") -> None:  # type: ignore[name-defined]  # noqa: F821
+    def on_key(self, event: Key) -> None:
         if event.key in {key for key, _ in self.answers}:
             event.stop()
             self.dismiss(event.key)

@@ -14,6 +14,7 @@ from textual.widgets import Button, Footer, Input, Label, Select, Static
 from metavqa_cli.schema.errors import MetaVQAError
 from metavqa_cli.tui.commands import CHOICES, Wish, check, training
 from metavqa_cli.tui.jobs import command_line
+from metavqa_cli.tui.look import Look
 
 Started = tuple[tuple[str, ...], bool]
 CHOICE_LABELS = {"--on": "generator", "--objective": "objective", "--method": "method", "": "-"}
@@ -32,9 +33,13 @@ class JobForm(ModalScreen[Started | None]):
         Binding("escape", "dismiss(None)", "Cancel"),
     ]
 
-    def __init__(self, presets: Sequence[str], wish: Wish | None = None) -> None:
+    def __init__(self, presets: Sequence[str], look: Look, wish: Wish | None = None) -> None:
         super().__init__()
-        self.presets, self.first = tuple(presets), wish or Wish()
+        self.presets, self.look, self.first = tuple(presets), look, wish or Wish()
+        self.args: tuple[str, ...] | None = None
+        """What would be started now; None while it cannot be told (an open quote)."""
+        self.line = ""
+        """The same as it is typed."""
 
     def compose(self) -> ComposeResult:
         first = self.first
@@ -90,26 +95,27 @@ class JobForm(ModalScreen[Started | None]):
     @on(Select.Changed, "#choice, #preset, #with-parents")
     @on(Input.Changed)
     def _show_line(self) -> None:
+        wish, self.args, wrong = self.wish, None, ""
         try:
-            args, wrong = training(self.wish), ""
-            check(self.wish)
+            self.args = training(wish)
+            check(wish)
         except MetaVQAError as error:
             wrong = str(error)
-            args = () if "overrides" in wrong and "cannot be read" in wrong else training(self.wish)
-        self.query_one("#line", Static).update(Text(f"$ {command_line(args)}"))
-        self.query_one("#wrong", Static).update(Text(f"! {wrong}" if wrong else ""))
+        self.line = command_line(self.args) if self.args else ""
+        self.query_one("#line", Static).update(Text(self.look.text(f"$ {self.line}") if self.line else ""))
+        self.query_one("#wrong", Static).update(Text(self.look.text(f"! {wrong}") if wrong else ""))
         self.query_one("#start", Button).disabled = bool(wrong)
 
     def action_start(self) -> None:
         """Start, unless something is wrong with the command."""
-        if not self.query_one("#start", Button).disabled:
-            self.dismiss((training(self.wish), self.query_one("#outlives", Select).value is True))
+        if self.args and not self.query_one("#start", Button).disabled:
+            self.dismiss((self.args, self.query_one("#outlives", Select).value is True))
 
     def action_copy(self) -> None:
         """The command line, for a shell or a script."""
-        line = str(self.query_one("#line", Static).render()).removeprefix("$ ")
-        self.app.copy_to_clipboard(line)
-        self.notify(f"copied: {line}", markup=False)
+        if self.line:
+            self.app.copy_to_clipboard(self.line)
+            self.notify(self.look.text(f"copied: {self.line}"), markup=False)
 
     @on(Button.Pressed)
     def press(self, event: Button.Pressed) -> None:

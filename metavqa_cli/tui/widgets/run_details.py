@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -16,6 +17,7 @@ from metavqa_cli.tui.feed import RunView
 from metavqa_cli.tui.jobs import Job
 from metavqa_cli.tui.look import Look
 from metavqa_cli.tui.run_rows import details, duration
+from metavqa_cli.tui.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from metavqa_cli.tui.run_differences import Row
@@ -56,25 +58,26 @@ class Differences(_Words):
             super().__init__()
             self.ids, self.rows, self.wrong = ids, rows, wrong
 
-    def on_mount(self) -> None:
-        self.asked: tuple[tuple[str, str], ...] = ()
+    def __init__(self, id: str) -> None:
+        super().__init__(id=id)
+        self.asked: tuple[tuple[str, str], ...] | None = None
         self.waiting = False
         self.rows: list[Row] = []
 
-    def show(self, chosen: Sequence[RunView], look: Look) -> None:
-        """Compare these runs, unless that was done and none has changed its state since."""
-        asked = tuple((view.id, view.state) for view in chosen[:MOST_COMPARED])
-        if asked == self.asked and (asked or self.rows == []):
-            if not asked:
-                self.say(Text(NO_DIFFERENCES))
+    def show(self, selected: Sequence[str], snapshot: Snapshot, look: Look) -> None:
+        """Compare the first of these runs, unless that was done and none has changed its state since."""
+        chosen = [view for run in selected[:MOST_COMPARED] if (view := snapshot.view(run)) is not None]
+        asked = tuple((view.id, view.state) for view in chosen)
+        self.border_subtitle = f"the first {MOST_COMPARED} of {len(selected)}" if len(selected) > MOST_COMPARED else ""
+        if asked == self.asked:
             return
         self.asked, self.look, self.rows = asked, look, []
-        if len(asked) < 2:
+        self.waiting = len(chosen) >= 2
+        if self.waiting:
+            runs = [Run(view.path) for view in chosen]
+            beside(lambda: post(self, self._compared(runs)), "differences")
+        else:
             self.say(Text(NO_DIFFERENCES))
-            return
-        self.waiting = True
-        runs = [Run(view.path) for view in chosen[:MOST_COMPARED]]
-        beside(lambda: post(self, self._compared(runs)), "differences")
 
     def _compared(self, runs: Sequence[Run]) -> Message:
         from metavqa_cli.tui.run_differences import differences  # brings pydantic: not before the first paint
@@ -86,7 +89,7 @@ class Differences(_Words):
             return self.Found(ids, [], str(error))
 
     def on_differences_found(self, message: Found) -> None:
-        if message.ids != tuple(run for run, _ in self.asked):
+        if message.ids != tuple(run for run, _ in self.asked or ()):
             return  # another selection has been made since
         self.waiting, self.rows = False, message.rows
         self.say(difference_text(message.ids, message.rows, message.wrong, self.look))
@@ -111,13 +114,19 @@ def difference_text(ids: Sequence[str], rows: "Sequence[Row]", wrong: str | None
     """Each key with the value of each run beneath it."""
     if wrong:
         return Text(f"! {look.text(wrong)}")
+    names = [look.text(run) for run in ids]
     if not rows:
-        return Text(f"{', '.join(ids)} do not differ")
+        return Text(f"{', '.join(names)} do not differ")
     text = Text()
-    width = max(map(len, ids))
+    width = max(map(cell_len, names))
     for row in rows:
         text.append(f"{look.text(row['key'])}\n", "bold")
-        for run in ids:
-            value = row.get(run)
-            text.append(f"  {run:{width}}  {'-' if value is None else look.text(str(value))}\n")
+        for run, name in zip(ids, names, strict=True):
+            text.append(f"  {set_cell_size(name, width)}  {look.text(_value_text(row.get(run)))}\n")
     return text
+
+
+def _value_text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "-" if value is None else str(value)

@@ -49,7 +49,6 @@ class RunList(ScrollView, can_focus=True):
         self.look = look
         self.views: Sequence[RunView] = ()
         self.flags: Mapping[str, Flags] = {}
-        self._columns: tuple[Column, ...] = columns(80)
         self._on: str | None = None
 
     @property
@@ -63,19 +62,13 @@ class RunList(ScrollView, can_focus=True):
         changed = [view.id for view in views] != [view.id for view in self.views]
         self.views, self.flags = tuple(views), dict(flags)
         if changed:
-            self.virtual_size = Size(self._row_width(), len(views) + 1)
+            self.virtual_size = Size(self.size.width, len(views) + 1)
             place = next((row for row, view in enumerate(views) if view.id == self._on), None)
             self.set_reactive(RunList.cursor, min(self.cursor, max(0, len(views) - 1)) if place is None else place)
             self._reveal()
         if self.current != before or changed:
             self._tell()
         self.refresh()
-
-    def move_to(self, run: str) -> None:
-        """Put the cursor on a run, if it is shown."""
-        place = next((row for row, view in enumerate(self.views) if view.id == run), None)
-        if place is not None:
-            self.cursor = place
 
     def watch_cursor(self, before: int, now: int) -> None:
         self.refresh_row(before)
@@ -93,8 +86,7 @@ class RunList(ScrollView, can_focus=True):
         self.cursor += by * max(1, self.size.height - 2)
 
     def on_resize(self) -> None:
-        self._columns = columns(self.size.width)
-        self.virtual_size = Size(self._row_width(), len(self.views) + 1)
+        self.virtual_size = Size(self.size.width, len(self.views) + 1)
         self._reveal()
 
     def on_click(self, event: Click) -> None:
@@ -104,20 +96,21 @@ class RunList(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Line 0 is the heading, which stays; the runs scroll beneath it."""
+        shown = columns(self.size.width)  # of this moment: a scroll bar takes room as well
         if y == 0:
             style = self.get_component_rich_style("run-list--head")
-            return self._strip([Segment(heading(self._columns, self.look), style)], style)
+            return self._strip([Segment(heading(shown, self.look), style)], style)
         row = y - 1 + self.scroll_offset.y
         if row >= len(self.views):
             return Strip.blank(self.size.width, self.rich_style)
-        here = row == self.cursor
+        return self._row(row, shown)
+
+    def _row(self, row: int, shown: Sequence[Column]) -> Strip:
+        view, here = self.views[row], row == self.cursor
         base = self.get_component_rich_style("run-list--cursor") if here and self.has_focus else self.rich_style
-        view = self.views[row]
-        found = cells(view, self.flags.get(view.id, NO_FLAGS), self._columns, self.look)
-        segments = [Segment(">" if here else " ", base)]
-        for number, cell in enumerate(found):
-            text = cell.text[1:] if number == 0 and cell.text.startswith(" ") else cell.text
-            segments += [Segment(text, base + self._tone(cell.tone, here)), Segment(" ", base)]
+        segments: list[Segment] = []
+        for cell in cells(view, self.flags.get(view.id, NO_FLAGS), shown, self.look, here=here):
+            segments += [Segment(cell.text, base + self._tone(cell.tone, here)), Segment(" ", base)]
         return self._strip(segments, base)
 
     def refresh_row(self, row: int) -> None:
@@ -131,9 +124,6 @@ class RunList(ScrollView, can_focus=True):
 
     def _strip(self, segments: list[Segment], style: Style) -> Strip:
         return Strip(segments).adjust_cell_length(self.size.width, style)
-
-    def _row_width(self) -> int:
-        return self.size.width
 
     def _reveal(self) -> None:
         height = max(1, self.size.height - 1)
