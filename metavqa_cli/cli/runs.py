@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from metavqa_cli.cli import console
+from metavqa_cli.cli.curves import curves
 from metavqa_cli.cli.options import (
     FormatOption,
     JsonOption,
@@ -19,7 +20,7 @@ from metavqa_cli.store.runs import Run
 
 LIST_COLUMNS = ("run", "kind", "state", "dataset", "created", "parents")
 
-app = typer.Typer(no_args_is_help=True, help="List, show, remove and compare runs.")
+app = typer.Typer(no_args_is_help=True, help="List, show, remove and compare runs, and their curves.")
 
 
 @app.command()
@@ -100,6 +101,8 @@ def diff(first: RunArgument, second: RunArgument, format: FormatOption = "auto",
         console.narrate(f"{one.id} and {two.id} do not differ")
     console.emit(rows, chosen_format(format, json), ("key", one.id, two.id))
 
+
+app.command()(curves)
 
 def describe(run: Run) -> dict[str, Any]:
     """The manifest and the state of a run, as listed and as JSON."""

@@ -74,7 +74,7 @@ def chart(
     labelled, low_high = height >= LOWEST_LABELLED, _extent(curves)
     y = _widened(*low_high) if low_high else (0.0, 1.0)
     inner = height - 1 if labelled else height
-    ticks = _y_ticks(*y, max(2, inner // 2), log) if low_high and width >= NARROWEST_LABELLED else {}
+    ticks = _y_ticks(*y, max(3, inner // 2), log) if low_high and width >= NARROWEST_LABELLED else {}
     layout = layout_of(width, height, ticks.values())
     picture = _Picture(layout, window, y, COARSE if ascii else FINE)
     for curve in curves:
@@ -306,7 +306,7 @@ def _x_axis(layout: Layout, window: tuple[float, float], ascii: bool) -> Row:
     """The line below the curves, with the steps written into it where they belong."""
     line = ["-" if ascii else "─"] * layout.width
     free = 0
-    for step, text in _texts(nice_ticks(*window, max(2, layout.width // BETWEEN_TICKS))).items():
+    for step, text in _texts(nice_ticks(*window, max(3, layout.width // BETWEEN_TICKS))).items():
         column = layout.column(step, window)
         left = min(max(0, (column or 0) - len(text) // 2), layout.width - len(text))
         if column is not None and left >= free:

@@ -4,7 +4,7 @@ points that are drawn of a curve or of several seeds together, and the values at
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import compress, pairwise
 from typing import Any, Literal, TypeAlias
 
@@ -48,6 +48,11 @@ class Drawing:
     stop: float
     log: bool = False
     spread: Spread | None = None
+
+    @property
+    def reach(self) -> float:
+        """How far from its first and last point a curve still says something at the cursor: a column of text."""
+        return 2 * (self.stop - self.start) / max(1, self.columns)
 
 
 @dataclass(frozen=True)
@@ -111,16 +116,15 @@ def reduced_band(line: int, runs: Sequence[Series], drawing: Drawing) -> Reduced
     return Reduced(Curve(line, *_columns_of(points, 4)), dropped)
 
 
-def reading(raw: Series, smoothed: Series, step: float | None) -> Reading | None:
-    """The point nearest to ``step``, the last one without it; None when there is no point."""
-    place = _nearest(raw.steps, step)
+def reading(raw: Series, smoothed: Series, step: float | None, drawing: Drawing) -> Reading | None:
+    """The point nearest to ``step``, the last one without it; None when the curve does not reach there."""
+    place = _nearest(raw.steps, step, drawing.reach)
     return None if place is None else Reading(raw.steps[place], raw.values[place], smoothed.values[place])
 
 
-def band_reading(runs: Sequence[Series], drawing: Drawing, step: float | None) -> Reading | None:
-    """The mean and the band's edges at the column nearest to ``step``, the last one without it."""
-    curve = reduced_band(0, runs, replace(drawing, log=False)).curve
-    place = _nearest(curve.steps, step)
+def band_reading(curve: Curve, step: float | None, drawing: Drawing) -> Reading | None:
+    """The mean and the edges of a band (no exponents) at the point nearest to ``step``, the last one without it."""
+    place = _nearest(curve.steps, step, drawing.reach)
     if place is None:
         return None
     mean = curve.values[place]
@@ -138,8 +142,8 @@ def _sorted(value: Any) -> Any:
     return value
 
 
-def _nearest(steps: Numbers | Sequence[float], step: float | None) -> int | None:
-    if not len(steps):
+def _nearest(steps: Sequence[float], step: float | None, reach: float) -> int | None:
+    if not len(steps) or (step is not None and not steps[0] - reach <= step <= steps[-1] + reach):
         return None
     if step is None:
         return len(steps) - 1

@@ -11,7 +11,7 @@ from metavqa_cli.tui.curve_data import Reading, Spread, title
 from metavqa_cli.tui.feed import RunView
 
 MOST_RUNS = 32  # shown at once: as many have a mark and colour of their own
-LEAST_ROWS = 7  # of a chart, where there is more than one below the other
+LEAST_ROWS, LOWEST_PAIR = 8, 14  # of a chart below another; of two charts in a low window
 SPREADS: dict[Spread | None, str] = {None: "", "range": "mean and range", "deviation": "mean ± s.d."}
 HEADS = ("run", "what", "state", "step", "value", "smoothed")
 
@@ -39,7 +39,7 @@ def grid_shape(columns: int, charts: int, height: int) -> tuple[int, tuple[int, 
     as many as can be read, and together ``height``."""
     columns = max(1, min(columns, charts))
     below = -(-charts // columns)
-    in_sight = max(1, min(below, height // LEAST_ROWS))
+    in_sight = max(1, min(below, max(height // LEAST_ROWS, 2 * (height >= LOWEST_PAIR))))
     least, left = divmod(max(height, 1), in_sight)
     return columns, tuple(least + (row < left) for row in range(in_sight))
 

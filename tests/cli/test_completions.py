@@ -31,7 +31,7 @@ def test_all_files_are_written_and_no_others(tmp_path: Path, monkeypatch: pytest
     ("words", "offered"),
     [
         ("metavqa con", ["config"]),
-        ("metavqa runs ", ["ls", "show", "rm", "diff"]),
+        ("metavqa runs ", ["ls", "show", "rm", "diff", "curves"]),
         ("metavqa runs show ", ["zoo-aaaa1111", "zoo-bbbb2222"]),
         ("metavqa runs rm zoo-b", ["zoo-bbbb2222"]),
         ("metavqa config show --preset ti", ["tiny"]),

@@ -190,8 +190,8 @@ class CurvesRoom(Room):
             self._show_charts()
             self._show_words()
 
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._place_charts)
+    def on_chart_grid_resized(self) -> None:
+        self._place_charts()
 
     def on_descendant_focus(self) -> None:
         self._focused_metric = self.grid.focused.metric if self.grid.focused else self._focused_metric

@@ -7,6 +7,7 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.geometry import Region
+from textual.message import Message
 from textual.widgets import Static
 
 from metavqa_cli.tui.canvas import mark_of
@@ -14,7 +15,8 @@ from metavqa_cli.tui.curve_book import Line
 from metavqa_cli.tui.curve_rows import grid_shape, lines_table
 from metavqa_cli.tui.feed import RunView
 from metavqa_cli.tui.look import Look
-from metavqa_cli.tui.widgets.chart import ChartView, color_of
+from metavqa_cli.tui.palette import color_of
+from metavqa_cli.tui.widgets.chart import ChartView
 
 
 class ChartGrid(VerticalScroll, can_focus=False, inherit_bindings=False):
@@ -27,12 +29,18 @@ class ChartGrid(VerticalScroll, can_focus=False, inherit_bindings=False):
         Binding("pagedown", "page_down", "Page down", show=False),
     ]
 
+    class Resized(Message):
+        """The charts have more or less room than before."""
+
     def __init__(self, look: Look, **how: Any) -> None:
         super().__init__(**how)
         self._look = look
         self.metrics: tuple[str, ...] = ()
         self.large: str | None = None
         self._columns = 1
+
+    def on_resize(self) -> None:
+        self.post_message(self.Resized())
 
     @property
     def charts(self) -> list[ChartView]:
