@@ -1,0 +1,23 @@
+"""What the room γ sweep says of itself."""
+
+from metavqa_cli.tui.room import Pane
+
+HELP = (
+    "Accuracy on the test tasks against the guidance scale γ, from finished cells (without any, from the newest "
+    "evaluation), and for one task what is answered to its query images at each γ. Controls are left out. The γ "
+    "that is used elsewhere was chosen on validation tasks and is starred. The same without a dashboard: metavqa "
+    "eval sweep, metavqa eval tasks."
+)
+PANES = (
+    Pane("sweep-curves", "Accuracy against γ", "Left and right move the line to the next measured γ of the curve "
+         "that is marked (here); the words below say what stands there."),
+    Pane("sweep-tasks", "Tasks", "The test tasks with their accuracy at the line and its change from the γ where "
+         "the line was before. / filters by words of the question or family."),
+    Pane("sweep-answers", "Answers", "What all samples and seeds answered to the task's query images: the most "
+         "frequent answer, its share, and what was otherwise at the γ before."),
+    Pane("sweep-pictures", "Pictures", "The query images with what was answered to them. < and > move the line."),
+)  # fmt: skip
+NOT_SWEPT = (
+    "Nothing was measured at several γ on the dataset {!r} yet: n starts a sweep, which fills in here point by point. "
+    "Without a dashboard: metavqa eval sweep"
+)
