@@ -1,20 +1,270 @@
-"""Ask."""
+"""The room Ask: a typed question becomes a classifier, tested at once on images; results are kept and compared."""
 
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar
 
+from textual import on
+from textual.containers import Horizontal
+from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input
 
-from metavqa_cli.tui.room import Pane, Room, RoomName
+from metavqa_cli.engine.request import Request
+from metavqa_cli.schema.errors import MetaVQAError
+from metavqa_cli.tui.ask_keys import BINDINGS, HELP, PANES, WITHOUT_INPUT
+from metavqa_cli.tui.asking import Cancelled
+from metavqa_cli.tui.beside import post
+from metavqa_cli.tui.proposer import BookRead, Proposed, Proposer
+from metavqa_cli.tui.results import Result, defaults, generate, stepped
+from metavqa_cli.tui.room import Room, RoomName
+from metavqa_cli.tui.snapshot import Snapshot
+from metavqa_cli.tui.task_feed import TaskFeed, wish_of
+from metavqa_cli.tui.widgets.choose import ChooseOne
+from metavqa_cli.tui.widgets.image_chooser import ImageChooser
+from metavqa_cli.tui.widgets.model_state import ModelState
+from metavqa_cli.tui.widgets.picture import cycle
+from metavqa_cli.tui.widgets.question_form import QuestionForm
+from metavqa_cli.tui.widgets.result_desk import ResultDesk
+
+
+class Generated(Message):
+    """What came of a request: a result, or the exception that ended it."""
+
+    def __init__(self, number: int, value: "Result | Exception") -> None:
+        super().__init__()
+        self.number, self.value = number, value
+
+
+class DefaultsKnown(Message):
+    """What the loaded run does where nothing is chosen."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
 
 
 class AskRoom(Room):
+    """Sends requests to the thread of ``Dashboard.asking`` and shows what comes back; owns the history."""
+
     NAME: ClassVar[RoomName] = "ask"
-    PANES: ClassVar[tuple[Pane, ...]] = (Pane("ask-main", "Ask", "Help of the pane."),)
+    CSS_PATH = "ask.tcss"
+    HELP, PANES, BINDINGS = HELP, PANES, BINDINGS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model: str | None = None
+        self._number = 0
+        self._known_ldms: frozenset[str] = frozenset()
 
     def compose_room(self) -> Iterable[Widget]:
-        yield Static("ask", id="ask-main", classes="pane")
+        yield QuestionForm(self.look, id="ask-question-pane")
+        with Horizontal(id="ask-body"):
+            yield ImageChooser(self.look, id="ask-images")
+            yield ResultDesk(id="ask-desk")
+
+    def on_mount(self) -> None:
+        for pane in self.PANES:
+            widget = self.query_one(f"#{pane.id}")
+            widget.border_title = pane.title
+            widget.add_class("pane")
+        self.form.field("question").focus()
+
+    @property
+    def form(self) -> QuestionForm:
+        return self.query_one(QuestionForm)
+
+    @property
+    def images(self) -> ImageChooser:
+        return self.query_one(ImageChooser)
+
+    @property
+    def desk(self) -> ResultDesk:
+        return self.query_one(ResultDesk)
+
+    @property
+    def state(self) -> ModelState:
+        return self.query_one(ModelState)
+
+    @cached_property
+    def proposer(self) -> Proposer:
+        return Proposer(self, self.dashboard.asking, TaskFeed(self.dashboard.workspace))
+
+    @property
+    def is_generating(self) -> bool:
+        return self.state.number is not None
+
+    @property
+    def settled(self) -> bool:
+        waits = self.proposer.waiting or self.form.waiting or self.images.waiting
+        loading = self.dashboard.asking.status.state in ("cold", "loading")
+        return super().settled and not (waits or loading or self.is_generating)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that type in a field are not offered there."""
+        if action in WITHOUT_INPUT and isinstance(self.focused, Input):
+            return False
+        return self.is_generating if action == "cancel" else True
+
+    # Entering
+
+    def on_screen_resume(self) -> None:
+        super().on_screen_resume()
+        self.call_after_refresh(self._load)  # after the first paint, which goes without torch
+
+    def _load(self) -> None:
+        if self.dashboard.asking.status.state in ("cold", "ready"):
+            self.dashboard.asking.load(self.model)
+
+    def welcome(self, question: str = "", images: Sequence[Path] = (), **what: Any) -> None:
+        if question:
+            self.form.set_request(Request(question))
+        if images:
+            self.images.set_chosen(Path(image).absolute() for image in images)
+        self.form.field("question").focus()
+
+    def show_snapshot(self, snapshot: Snapshot) -> None:
+        status = self.dashboard.asking.status
+        ldms = frozenset(view.id for view in snapshot.views if view.kind == "ldm" and view.state == "finished")
+        if status.state == "failed" and ldms != self._known_ldms:
+            self.dashboard.asking.load(self.model)
+        self._known_ldms = ldms
+        gone = status.state == "ready" and snapshot.view(status.run or "") is None
+        self.trouble("run", f"the run {status.run} is gone; what is loaded of it still answers" if gone else None)
+        loaded = snapshot.view(status.run or "")
+        dataset = self.dashboard.dataset_wish if loaded is None else loaded.dataset
+        self.proposer.read(wish_of(dataset, snapshot.views, ()))
+
+    def on_book_read(self, message: BookRead) -> None:
+        if self.proposer.take_book(message.book):
+            self.proposer.ask_for(self.form.question)
+
+    # The model
+
+    def on_model_state_changed(self, message: ModelState.Changed) -> None:
+        status = message.status
+        failed = status.state == "failed"
+        self.trouble("model", f"{status.reason} (r: try again)" if failed else None)
+        if status.state == "ready":
+            self.model = status.run
+            self.dashboard.asking.submit(defaults, lambda value: post(self, DefaultsKnown(value)), "defaults")
+            self.proposer.ask_for(self.form.question)
+
+    def action_model(self) -> None:
+        """Choose which HyperLDM answers."""
+        ids = [view.id for view in reversed(self.dashboard.snapshot.views) if view.id in self._known_ldms]
+        if ids:
+            now = self.dashboard.asking.status.run
+            self.app.push_screen(ChooseOne("Which HyperLDM answers?", ids, now), self._choose_model)
+
+    def _choose_model(self, run: str | None) -> None:
+        if run is not None:
+            self.model = run
+            self.dashboard.asking.load(run)
+
+    def action_again(self) -> None:
+        self.dashboard.asking.load(self.model)
+
+    # Proposals
+
+    @on(QuestionForm.Typed)
+    def _typed(self, event: QuestionForm.Typed) -> None:
+        self.proposer.ask_for(event.question)
+
+    def on_proposed(self, message: Proposed) -> None:
+        if self.proposer.is_newest(message):
+            found = message.found
+            self.trouble("proposal", str(found) if isinstance(found, Exception) else None)
+            self.form.propose(None if isinstance(found, Exception) else found)
+            self._show_task()
+
+    def _show_task(self) -> None:
+        book = self.proposer.book
+        nothing = book.trouble or book.no_images or "type a question: images of the nearest one come here"
+        self.images.show_task(self.proposer.task_of(self.form.question, self.form.proposal), book.places, nothing)
+
+    # Asking
+
+    @on(QuestionForm.Asked)
+    def action_ask(self) -> None:
+        """Ask what is typed, about the images that are chosen."""
+        try:
+            request = self.form.request()
+        except MetaVQAError as error:
+            self.trouble("ask", str(error))
+            return
+        self._number += 1
+        number = self._number
+        self.state.generating(number)
+        work = partial(generate, request=request, files=tuple(self.images.chosen))
+        self.dashboard.asking.submit(work, lambda value: post(self, Generated(number, value)))
+        self.refresh_bindings()
+
+    def on_defaults_known(self, message: DefaultsKnown) -> None:
+        if isinstance(message.value, dict):
+            self.form.show_defaults(message.value)
+
+    def on_generated(self, message: Generated) -> None:
+        if message.number != self.state.number:
+            return  # a newer one is under way
+        self.state.generating(None)
+        value = message.value
+        if isinstance(value, Cancelled):
+            self.dashboard.say("cancelled; what was there before stays")
+        elif isinstance(value, Exception):
+            self.trouble("ask", str(value))
+        else:
+            self.trouble("ask", None)
+            self.desk.add(value)
+        self.refresh_bindings()
+
+    def action_change(self, what: str, direction: int) -> None:
+        """Ask the question of the result in front again, with one choice changed."""
+        result = self.desk.current
+        if result is not None:
+            for name, text in stepped(result, what, direction).items():
+                self.form.field(name).value = text
+            self.action_ask()
+
+    def action_cancel(self) -> None:
+        """End a running generation before its next denoising step, or image."""
+        if self.is_generating:
+            self.dashboard.asking.cancel("ask")
+
+    def action_leave(self) -> None:
+        """Out of a field to the results; from there, cancel."""
+        if isinstance(self.focused, Input):
+            self.desk.focus_answers()
+        else:
+            self.action_cancel()
+
+    # Results
+
+    @on(ResultDesk.BroughtBack)
+    def _brought_back(self, event: ResultDesk.BroughtBack) -> None:
+        self.form.set_request(event.result.request)
+        self.images.set_chosen(event.result.files)
+
+    def action_pin(self) -> None:
+        self.desk.pin()
+
+    def action_save(self) -> None:
+        self.desk.save()
+
+    def action_copy(self) -> None:
+        self.desk.copy()
+
+    # Other keys
+
+    def action_proposed(self) -> None:
+        self.form.give_back()
+
+    def action_next_list(self) -> None:
+        self.images.next_tab()
+
+    def action_pictures(self) -> None:
+        cycle(self.app)
 
 
 def make_room() -> Room:

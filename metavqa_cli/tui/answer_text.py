@@ -1,0 +1,171 @@
+"""Judged images as text: ranked answers with bars beside zero-shot CLIP's. Pure functions of results and a width."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from metavqa_cli.tui.look import Look
+from metavqa_cli.tui.results import Result
+
+if TYPE_CHECKING:
+    from metavqa_cli.engine.classifier import Judgement
+
+EIGHTHS = " ▏▎▍▌▋▊▉"
+SHOWN_ANSWERS, SHOWN_IMAGES = 5, 200
+INDENT, NUMBER = 2, 6  # columns before an answer, and of " 0.81 "
+LEAST = 34  # columns that a result is laid out in, at least
+OURS, CLIP = "generated", "zero-shot CLIP"
+
+
+def bar(share: float, width: int, ascii: bool = False) -> str:
+    """``share`` (0 to 1) of ``width`` columns as a bar, with spaces after it: eighths of a column, or whole ``#``."""
+    share = min(1.0, max(0.0, share))
+    if ascii:
+        return ("#" * round(share * width)).ljust(width)
+    eighths = round(share * width * 8)
+    return ("█" * (eighths // 8) + (EIGHTHS[eighths % 8] if eighths % 8 else "")).ljust(width)
+
+
+def changes(before: Result, after: Result) -> dict[str, str]:
+    """The images of both whose first answer is another one now, with what it was."""
+    now = after.tops
+    return {image: top for image, top in before.tops.items() if image in now and now[image] != top}
+
+
+def cut(text: str, width: int, look: Look) -> str:
+    """``text`` in exactly ``width`` columns, with dots where something is left out."""
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    dots = look.pick("…", "..")
+    return set_cell_size(set_cell_size(text, max(0, width - len(dots))).rstrip() + dots, width)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How many columns the answers have, and each of the two bars."""
+
+    answer: int
+    bar: int
+
+
+def columns(answers: Sequence[str], width: int) -> Columns:
+    """The columns of ``answers`` with two numbers and two bars each, in ``width``."""
+    longest = max((cell_len(answer) for answer in answers), default=0)
+    answer = max(4, min(longest, width // 3))
+    return Columns(answer, max(1, (width - INDENT - answer) // 2 - NUMBER))
+
+
+def header_text(widths: Columns, look: Look) -> Text:
+    """What the two columns of bars are."""
+    each = NUMBER + widths.bar
+    return Text(
+        " " * (INDENT + widths.answer) + "".join(f" {cut(name, each - 1, look)}" for name in (OURS, CLIP)), "dim"
+    )
+
+
+def judgement_text(judgement: "Judgement", width: int, widths: Columns, look: Look, was: str | None = None) -> Text:
+    """One image: its name and first answer (and what that ``was``), then each answer with both probabilities."""
+    clip = dict(judgement.clip)
+    shown = judgement.ranked[:SHOWN_ANSWERS]
+    text = _title(judgement, width, look, was)
+    for number, (answer, ours) in enumerate(shown):
+        text.append("\n" + " " * INDENT)
+        text.append(cut(look.text(answer), widths.answer, look), "bold" if not number else "")
+        for share, style in ((ours, "bold green" if not number else "green"), (clip[answer], "cyan")):
+            text.append(f" {share:.2f} ")
+            text.append(bar(share, widths.bar, look.ascii), style)
+    left = len(judgement.ranked) - len(shown)
+    if left:
+        text.append(f"\n{' ' * INDENT}and {left} less probable answer{'s' * (left > 1)}", "dim")
+    return text
+
+
+def _title(judgement: "Judgement", width: int, look: Look, was: str | None) -> Text:
+    top, clip = judgement.ranked[0][0], judgement.clip[0][0]
+    says = look.text(top) if was is None else f"{look.text(was)} {look.pick('→', '->')} {look.text(top)}, changed"
+    if clip != top:
+        says += f" (CLIP: {look.text(clip)})"
+    name = look.text(Path(judgement.image).name)
+    room = max(8, width - min(cell_len(says), width * 2 // 3) - 2)
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append(cut(name, min(cell_len(name), room), look), "bold underline")
+    return line.append(f": {says}", "bold" if was is not None else "")
+
+
+def head_text(result: Result, look: Look, before: Result | None = None) -> Text:
+    """Question and choices, and how much is other than ``before``."""
+    text = Text(look.text(result.answer.classifier.question), "bold").append(f"\n{result.how}", "dim not bold")
+    if before is not None:
+        text.append(f"\n{look.text(comparison(before, result))}", "bold")
+    return text
+
+
+def warnings_text(result: Result, look: Look) -> Text:
+    """What a person should know before trusting the answers, and which images were not judged; a sentence a line."""
+    return Text("\n".join(f"! {look.text(warning)}" for warning in result.warnings), "yellow")
+
+
+def near_text(result: Result, look: Look) -> Text:
+    """The nearest training questions with their cosines."""
+    near = [f"{look.text(one.question)} {one.similarity:.2f}" for one in result.answer.nearest]
+    return Text(f"nearest training questions: {'; '.join(near)}" if near else "", "dim")
+
+
+def comparison(before: Result, after: Result) -> str:
+    """How many first answers are others than ``before``, in a sentence."""
+    shared = before.tops.keys() & after.tops.keys()
+    if not shared:
+        return "no image was judged before"
+    since = differences(before, after)
+    return f"{len(changes(before, after))} of {len(shared)} first answers changed{f' with {since}' if since else ''}"
+
+
+def differences(before: Result, after: Result) -> str:
+    """What was chosen otherwise, old and new: "γ 1 → 1.25"."""
+    one, two = (choices(result) for result in (before, after))
+    return ", ".join(f"{name} {one[name]} → {value}" for name, value in two.items() if one[name] != value)
+
+
+def choices(result: Result) -> Mapping[str, str]:
+    """What a result was made with, by name."""
+    made = result.answer.classifier
+    return {
+        "question": repr(made.question), "run": result.run, "γ": f"{made.gamma:g}", "sampler": made.sampler["sampler"],
+        "steps": str(made.sampler["steps"]), "samples": str(made.sampler["samples"]), "seed": str(made.seed),
+        "template": repr(made.template), "answers": ", ".join(made.answers),
+    }  # fmt: skip
+
+
+def result_text(result: Result, width: int, look: Look, before: Result | None = None, *, brief: bool = False) -> Text:
+    """A whole result in ``width`` columns, its changes against ``before`` marked; ``brief``: with a short head."""
+    width = max(LEAST, width)
+    judged = result.answer.judgements
+    made_of = f"[{look.text(result.answer.classifier.template)}] {look.text(result.run)}; {result.times}"
+    more = [Text(made_of, "dim"), *([warnings_text(result, look)] if result.warnings else [])]
+    parts = [head_text(result, look, before), *([] if brief else more), Text()]
+    widths = columns([look.text(answer) for answer in result.answer.classifier.answers], width)
+    changed = {} if before is None else changes(before, result)
+    if judged:
+        parts.append(header_text(widths, look))
+    else:
+        parts.append(Text("no image was judged: choose some, then ask again"))
+    for judgement in judged[:SHOWN_IMAGES]:
+        parts += [judgement_text(judgement, width, widths, look, changed.get(judgement.image)), Text()]
+    if len(judged) > SHOWN_IMAGES:
+        left = len(judged) - SHOWN_IMAGES
+        parts += [Text(f"and {left:,} more images; the command that c copies prints all", "dim"), Text()]
+    parts += [*(more if brief else []), near_text(result, look)]
+    return Text("\n").join(parts)
+
+
+def history_line(result: Result, look: Look, pinned: bool, width: int) -> str:
+    """A result in one line: pin, number, γ, question and how many images."""
+    made = result.answer.classifier
+    mark = look.pick("◆", "p") if pinned else " "
+    end = f" {len(result.answer.judgements)} img"
+    start = f"{mark}{result.number:>3} γ {made.gamma:<5g}"
+    return start + cut(f" {look.text(made.question)}", max(4, width - cell_len(start) - len(end)), look) + end
