@@ -22,7 +22,7 @@ FEW_PAIRS = 30  # below which a task's accuracy is said to be rough
 
 
 def details(task: Task, number: int, methods: Sequence[Method], width: int, look: Look) -> Text:
-    """Question, statement, where it stands, its answers as bars, and what the methods got right of it.
+    """Question, statement, where it stands, what the methods got right of it, and its answers as bars.
 
     ``number`` is its place in the file.
     """
@@ -31,9 +31,9 @@ def details(task: Task, number: int, methods: Sequence[Method], width: int, look
         Text(look.text(f"Statement: {task.template}"), "dim"),
         Text(look.text(_standing(task))),
         Text(""),
-        *_answers(task, width, look),
-        Text(""),
         *_accuracies(task, number, methods, width, look),
+        Text(""),
+        *_answers(task, width, look),
     ]
     return Text("\n").join(parts)
 
@@ -85,7 +85,7 @@ def _accuracy(letter: str, title: str, accuracy: float | None, width: int, look:
     """The bar with its number, then the method's name, folded under it where that needs more than a line."""
     if accuracy is None:
         return [Text(look.text(f"{letter}  not measured  {title}"))]
-    room = max(5, min(20, width // 3))
+    room = 10
     filled = round(room * accuracy / 100)
     bar = look.pick("█", "#") * filled + look.pick("░", ".") * (room - filled)
     name = fold(look.text(title), max(8, width - room - 10)) or [""]

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from metavqa_cli.engine.contact import image_places
+from metavqa_cli.engine.contact import Pair, choose, image_places, pairs_of
 from metavqa_cli.engine.manifest import read_manifest
 from metavqa_cli.engine.site import IMAGES, INDEX, MANIFEST, TASKS
 from metavqa_cli.schema.errors import MetaVQAError
@@ -52,6 +52,18 @@ class Wish:
     newest: str | None = None
     runs: tuple[RunView, ...] = ()
     selected: tuple[str, ...] = ()
+
+
+def plain_file(pair: Pair) -> Path | None:
+    """The image's own file; None for one that is packed in a zip, or that the dataset does not have."""
+    return None if pair.place is None or pair.place.packed else pair.place.path
+
+
+def query_files(book: Book, number: int, most: int) -> list[Path]:
+    """At most so many files of query images of the task at this place, as evenly over its answers as there are."""
+    pairs = pairs_of(book.tasks[number], book.places, ["query"])
+    chosen = choose([pair for pair in pairs if plain_file(pair)], most)
+    return [path for pair in chosen if (path := plain_file(pair))]
 
 
 class TaskFeed:

@@ -106,15 +106,29 @@ def next_of(now: str | None, choices: Sequence[str]) -> str | None:
     return around[(around.index(now) + 1) % len(around)] if now in around else None
 
 
-def visible(
-    rows: Sequence[TaskRow], wanted: Filter, order: Order, *, family: str | None = None, split: str | None = None
-) -> list[TaskRow]:
-    """The rows that the filter wants, of one family and split if these are given, in order."""
-    kept = [
-        row for row in rows
-        if (family is None or row.family == family) and (split is None or row.split == split) and wanted(row)
-    ]  # fmt: skip
-    return sorted(kept, key=order.key)
+@dataclass(frozen=True)
+class Arrangement:
+    """Which tasks, and in which order; None: of every family or split."""
+
+    wanted: Filter = Filter()  # noqa: RUF009 - frozen
+    order: Order = ORDERS[0]
+    family: str | None = None
+    split: str | None = None
+
+    def of(self, rows: Sequence[TaskRow]) -> list[TaskRow]:
+        """The rows that are wanted, in order."""
+        kept = [
+            row for row in rows
+            if self.family in (None, row.family) and self.split in (None, row.split) and self.wanted(row)
+        ]  # fmt: skip
+        return sorted(kept, key=self.order.key)
+
+    @property
+    def words(self) -> str:
+        """The order, and the family and split if only those are shown."""
+        by = f" by {LETTERS[0]}" if self.order.measured else ""
+        parts = (f"{self.order.name}{by}", f"family {self.family}" if self.family else "", self.split or "")
+        return " · ".join(part for part in parts if part)
 
 
 # As cells of text

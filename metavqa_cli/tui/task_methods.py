@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 SETTINGS = ("zero-shot", "few-shot", "control")
 SHOWN_AT_FIRST = 3
+Key = tuple[Any, ...]
+Keys = tuple[Key, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +22,7 @@ class Method:
     ``key`` stays the same when it is measured again.
     """
 
-    key: tuple[Any, ...]
+    key: Key
     method: str
     name: str
     setting: str
@@ -44,14 +46,14 @@ def methods_of(swept: "Swept", numbers: Sequence[int], selected: Collection[str]
     ``numbers`` are the places of the test tasks in the file.
     """
     chosen = [one for one in swept.measured if one.run in selected] or swept.measured
-    groups: dict[tuple[Any, ...], dict[int, Measured]] = {}
+    groups: dict[Key, dict[int, Measured]] = {}
     for one in chosen:  # oldest first: of a seed that was measured twice the newest stays
         groups.setdefault(one.same, {})[one.seed] = one
     found = [_method(key, list(seeds.values()), numbers) for key, seeds in groups.items()]
     return tuple(sorted(found, key=lambda method: (SETTINGS.index(method.setting), -method.mean, method.name)))
 
 
-def _method(key: tuple[Any, ...], seeds: "Sequence[Measured]", numbers: Sequence[int]) -> Method:
+def _method(key: Key, seeds: "Sequence[Measured]", numbers: Sequence[int]) -> Method:
     import numpy as np
 
     per_task = 100 * np.mean([one.accuracies for one in seeds], axis=0)
@@ -63,14 +65,21 @@ def _method(key: tuple[Any, ...], seeds: "Sequence[Measured]", numbers: Sequence
     )
 
 
-def shown_at_first(methods: Sequence[Method]) -> tuple[tuple[Any, ...], ...]:
+def shown_at_first(methods: Sequence[Method]) -> Keys:
     """The keys of the methods to begin with: one of each kind, zero-shot before others, the best first.
 
     Of one at several γ it is the validated one: the best on these tasks would be chosen by what it is judged by.
     """
-    chosen: dict[Any, tuple[Any, ...]] = {}
+    usual: dict[Any, Key] = {}
     for method in methods:
         kind = (method.setting, method.method)
-        if kind not in chosen or method.validated:
-            chosen[kind] = method.key
-    return tuple(chosen.values())[:SHOWN_AT_FIRST]
+        if kind not in usual or method.validated:
+            usual[kind] = method.key
+    return tuple(usual.values())[:SHOWN_AT_FIRST]
+
+
+def chosen(methods: Sequence[Method], keys: Keys) -> tuple[Keys, tuple[Method, ...]]:
+    """Those of ``keys`` that are (still) there, and the methods to show: theirs, or the usual ones if there are none."""
+    known = {method.key: method for method in methods}
+    there = tuple(key for key in keys if key in known)
+    return there, tuple(known[key] for key in there or shown_at_first(methods))

@@ -1,37 +1,26 @@
 """The room Tasks: the questions of a dataset, their answers and images, and how well methods do on each."""
 
 from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
 
-from rich.text import Text
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Input, Static
 
-from metavqa_cli.engine.contact import Pair, choose, pairs_of
-from metavqa_cli.tui.beside import beside, post
-from metavqa_cli.tui.filters import Filter, FilterError, parse
+from metavqa_cli.tui.filters import Filter
 from metavqa_cli.tui.room import Pane, Room, RoomName
 from metavqa_cli.tui.snapshot import Snapshot
-from metavqa_cli.tui.task_feed import Book, TaskFeed, Wish, wish_of
-from metavqa_cli.tui.task_list import (
-    GRAMMAR,
-    LETTERS,
-    ORDERS,
-    SPLITS,
-    families_of,
-    next_of,
-    next_order,
-    visible,
-    with_accuracies,
-)
-from metavqa_cli.tui.task_methods import Method, shown_at_first
+from metavqa_cli.tui.task_feed import Book, TaskFeed, plain_file, query_files, wish_of
+from metavqa_cli.tui.task_list import GRAMMAR, LETTERS, ORDERS, SPLITS, Arrangement, families_of, next_of, next_order
+from metavqa_cli.tui.task_methods import Keys, Method, chosen
+from metavqa_cli.tui.task_watch import BookRead, TaskWatch
 from metavqa_cli.tui.widgets.choose import ChooseOne, ChooseSome
+from metavqa_cli.tui.widgets.filter_line import FilterLine
 from metavqa_cli.tui.widgets.picture import Gallery, cycle
+from metavqa_cli.tui.widgets.task_browser import TaskBrowser
 from metavqa_cli.tui.widgets.task_details import TaskDetails
 from metavqa_cli.tui.widgets.task_images import TaskImages
 from metavqa_cli.tui.widgets.task_list import TaskList
@@ -41,14 +30,6 @@ FILTER_HELP = (
     "Words of the question, field:text, comparisons: colour family:count answers>3 accuracy<50 -red | split:test. "
     f"Fields: {', '.join(GRAMMAR.fields)}. Enter keeps the filter, escape clears it."
 )
-
-
-class BookRead(Message):
-    """The dataset as it is now; ``last`` of this reading."""
-
-    def __init__(self, book: Book, last: bool) -> None:
-        super().__init__()
-        self.book, self.last = book, last
 
 
 class TasksRoom(Room):
@@ -86,30 +67,21 @@ class TasksRoom(Room):
     def __init__(self) -> None:
         super().__init__()
         self.book = Book()
-        self.wanted, self.order = Filter(), ORDERS[0]
-        self.family: str | None = None
-        self.split: str | None = None
+        self.arrangement = Arrangement()
         self.methods: tuple[Method, ...] = ()
         """Those that are shown; the list is ordered and filtered by the first."""
-        self._keys: tuple[tuple[Any, ...], ...] = ()
-        self._feed: TaskFeed | None = None
-        self._wish, self._reading, self._read_wish = Wish(), False, Wish()
+        self._keys: Keys = ()
         self._chosen: str | None = None
         self._question: str | None = None
 
     def compose_room(self) -> Iterable[Widget]:
         with Container(id="tasks-body"):
-            with Container(id="tasks-left"):
-                yield TaskList(self.look, id="tasks-list")
-                yield Static("", id="tasks-nothing", classes="hidden")
-                yield Input(placeholder="filter: family:count answers>3", id="tasks-filter", classes="hidden")
-                yield Static("", id="tasks-wrong", classes="hidden")
+            yield TaskBrowser(self.look, "tasks-left", "tasks-list")
             with Container(id="tasks-side"):
                 yield TaskDetails(self.look, id="tasks-details")
                 yield TaskImages(self.look, id="tasks-images")
 
     def on_mount(self) -> None:
-        self._feed = TaskFeed(self.dashboard.workspace)
         for pane in self.PANES:
             widget = self.query_one(f"#{pane.id}")
             widget.border_title = pane.title
@@ -124,37 +96,26 @@ class TasksRoom(Room):
     def images(self) -> TaskImages:
         return self.query_one(TaskImages)
 
+    @cached_property
+    def watch_tasks(self) -> TaskWatch:
+        """What reads the dataset."""
+        return TaskWatch(TaskFeed(self.dashboard.workspace), self)
+
     @property
     def settled(self) -> bool:
-        return super().settled and not self._reading and not self.images.reading
+        return super().settled and not self.watch_tasks.reading and not self.images.reading
 
     # Reading
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         app = self.dashboard
-        self._wish = wish_of(self._chosen or app.dataset_wish, snapshot.views, app.selected)
-        self._read()
-
-    def _read(self) -> None:
-        """Look at the dataset in a thread; one look at a time, so that a slow disk is not asked ever more."""
-        if not self._reading and self._feed is not None:
-            self._reading, self._read_wish = True, self._wish
-            feed, wish = self._feed, self._wish
-            beside(lambda: self._read_beside(feed, wish), "tasks")
-
-    def _read_beside(self, feed: TaskFeed, wish: Wish) -> None:
-        book = self.book
-        for book in feed.read(wish):
-            post(self, BookRead(book, last=False))
-        post(self, BookRead(book, last=True))
+        self.watch_tasks.look(wish_of(self._chosen or app.dataset_wish, snapshot.views, app.selected))
 
     @on(BookRead)
     def take_book(self, message: BookRead) -> None:
-        """Show what has changed, and look again if something else is wished by now."""
+        """Show what has changed."""
         if message.last:
-            self._reading = False
-            if self._wish != self._read_wish:
-                self._read()
+            self.watch_tasks.finished()
         before, self.book = self.book, message.book
         if self.book is not before:
             self._show_book(before)
@@ -162,7 +123,7 @@ class TasksRoom(Room):
     def _show_book(self, before: Book) -> None:
         book = self.book
         if book.dataset != before.dataset:
-            self.family = self.split = None
+            self.arrangement = replace(self.arrangement, family=None, split=None)
         shown = book.trouble if book.rows else None  # without tasks it stands in place of the list
         self.trouble("dataset", shown)
         self.trouble("measured", "; ".join(book.problems[:3]) or None)
@@ -171,40 +132,18 @@ class TasksRoom(Room):
         if self._question is not None and book.rows:
             self._go_to(self._question)
 
-    def _choose_methods(self, keys: tuple[tuple[Any, ...], ...]) -> None:
+    def _choose_methods(self, keys: Keys) -> None:
         """Show the methods with these keys; the usual ones where none of them is there."""
-        known = {method.key: method for method in self.book.methods}
-        self._keys = tuple(key for key in keys if key in known)
-        shown = self._keys or shown_at_first(self.book.methods)
-        self.methods = tuple(known[key] for key in shown)
-        if not self.methods and self.order.measured:
-            self.order = ORDERS[0]
+        self._keys, self.methods = chosen(self.book.methods, keys)
+        if not self.methods and self.arrangement.order.measured:
+            self.arrangement = replace(self.arrangement, order=ORDERS[0])
 
     # Showing
 
     def refresh_list(self, *, stay: bool = True) -> None:
         """Show the list again: another dataset, filter, order or other methods."""
-        book = self.book
-        rows = with_accuracies(book.rows, self.methods[0].accuracies) if self.methods else book.rows
-        shown = visible(rows, self.wanted, self.order, family=self.family, split=self.split)
-        self.list.show(shown, [method.accuracies for method in self.methods], stay=stay)
-        count = f"{len(shown):,} of {len(rows):,}" if len(shown) != len(rows) else f"{len(rows):,}"
-        name = f" of {book.dataset}" if book.dataset else ""
-        self.list.border_title = self.look.text(f"Tasks{name}: {count}")
-        self.list.border_subtitle = self.look.text(self._arrangement())
-        self._say_nothing(bool(shown), bool(rows))
+        self.query_one(TaskBrowser).show(self.book, self.arrangement, self.methods, stay=stay)
         self._show_task()
-
-    def _arrangement(self) -> str:
-        by = f" by {LETTERS[0]}" if self.order.measured else ""
-        parts = [f"{self.order.name}{by}", f"family {self.family}" if self.family else "", self.split or ""]
-        return " · ".join(part for part in parts if part)
-
-    def _say_nothing(self, shown: bool, rows: bool) -> None:
-        words = "no task matches; escape shows all" if rows else self.book.trouble or "reading the dataset …"
-        nothing = self.query_one("#tasks-nothing", Static)
-        nothing.update(Text(self.look.text(words)))
-        nothing.set_class(shown, "hidden")
 
     @on(TaskList.Highlighted)
     def _show_task(self) -> None:
@@ -217,53 +156,33 @@ class TasksRoom(Room):
 
     def action_filter(self) -> None:
         """Type a filter; the list follows every letter."""
-        line = self.query_one("#tasks-filter", Input)
-        line.remove_class("hidden")
-        line.focus()
+        self.query_one(TaskBrowser).open_filter()
 
-    @on(Input.Changed, "#tasks-filter")
-    def follow_filter(self, event: Input.Changed) -> None:
-        """A filter that cannot be read yet leaves the list as it is, and says why."""
-        wrong = self.query_one("#tasks-wrong", Static)
-        try:
-            self.wanted = parse(event.value, GRAMMAR)
-        except FilterError as error:
-            wrong.update(Text(f"! {self.look.text(str(error))}"))
-            wrong.remove_class("hidden")
-            return
-        wrong.add_class("hidden")
-        self.refresh_list(stay=False)
-
-    @on(Input.Submitted, "#tasks-filter")
-    def keep_filter(self) -> None:
-        """Back to the list; the filter stays in sight."""
-        line = self.query_one("#tasks-filter", Input)
-        line.set_class(not line.value, "hidden")
-        self.list.focus()
+    @on(FilterLine.Changed)
+    def follow_filter(self, message: FilterLine.Changed) -> None:
+        """Show what is wanted now, from the first."""
+        self._arrange(stay=False, wanted=message.wanted)
 
     def action_clear(self) -> None:
         """All tasks again."""
-        line = self.query_one("#tasks-filter", Input)
-        line.value, self.wanted, self.family, self.split = "", Filter(), None, None
-        line.add_class("hidden")
-        self.query_one("#tasks-wrong").add_class("hidden")
-        self.list.focus()
-        self.refresh_list()
+        self.query_one(TaskBrowser).clear_filter()
+        self._arrange(wanted=Filter(), family=None, split=None)
+
+    def _arrange(self, *, stay: bool = True, **changes: Any) -> None:
+        self.arrangement = replace(self.arrangement, **changes)
+        self.refresh_list(stay=stay)
 
     def action_family(self) -> None:
         """Only the next family, or all."""
-        self.family = next_of(self.family, families_of(self.book.rows))
-        self.refresh_list()
+        self._arrange(family=next_of(self.arrangement.family, families_of(self.book.rows)))
 
     def action_split(self) -> None:
         """Only the next split, or all."""
-        self.split = next_of(self.split, SPLITS)
-        self.refresh_list()
+        self._arrange(split=next_of(self.arrangement.split, SPLITS))
 
     def action_sort(self) -> None:
         """The next of the orders; the cursor goes to the first, which is why one sorts."""
-        self.order = next_order(self.order, bool(self.methods))
-        self.refresh_list(stay=False)
+        self._arrange(stay=False, order=next_order(self.arrangement.order, bool(self.methods)))
 
     # Choosing
 
@@ -276,9 +195,9 @@ class TasksRoom(Room):
         places = [known.index(method) for method in self.methods]
         options = [self.look.text(f"{method.mean:5.1f} %  {method.title}") for method in known]
 
-        def take(chosen: tuple[int, ...] | None) -> None:
-            if chosen is not None and self.book.methods is known:
-                self._choose_methods(tuple(known[place].key for place in chosen))
+        def take(wanted: tuple[int, ...] | None) -> None:
+            if wanted is not None:
+                self._choose_methods(tuple(known[place].key for place in wanted))
                 self.refresh_list()
 
         self.dashboard.push_screen(ChooseSome("Methods, with their accuracy over all test tasks", options, places,
@@ -321,10 +240,8 @@ class TasksRoom(Room):
 
     def action_ask(self) -> None:
         """Ask the highlighted question about some query images of its task."""
-        row, book = self.list.current, self.book
-        if row is not None:
-            pairs = pairs_of(book.tasks[row.number], book.places, ["query"])
-            self._ask(row.question, choose([pair for pair in pairs if _file(pair)], ASKED_ABOUT))
+        if (row := self.list.current) is not None:
+            self.dashboard.visit("ask", question=row.question, images=query_files(self.book, row.number, ASKED_ABOUT))
 
     @on(Gallery.Chosen)
     def ask_about(self) -> None:
@@ -332,13 +249,10 @@ class TasksRoom(Room):
         row, pair = self.list.current, self.images.pair
         if row is None or pair is None:
             return
-        if _file(pair) is None:
+        if (path := plain_file(pair)) is None:
             self.dashboard.say(f"image {pair.image} is in a zip, or not there; Ask needs a file of its own", wrong=True)
             return
-        self._ask(row.question, [pair])
-
-    def _ask(self, question: str, pairs: "Iterable[Pair]") -> None:
-        self.dashboard.visit("ask", question=question, images=[path for pair in pairs if (path := _file(pair))])
+        self.dashboard.visit("ask", question=row.question, images=[path])
 
     def action_sweep(self) -> None:
         """The γ sweep with the highlighted task."""
@@ -360,11 +274,6 @@ class TasksRoom(Room):
         side = self.query_one("#tasks-side")
         side.display = any(child.display for child in side.children)
         self.query_one("#tasks-left").display = self.list.display
-
-
-def _file(pair: Pair) -> Path | None:
-    """The image's own file, where it has one."""
-    return None if pair.place is None or pair.place.packed else pair.place.path
 
 
 def make_room() -> Room:

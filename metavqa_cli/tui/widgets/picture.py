@@ -19,7 +19,16 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from metavqa_cli.tui.graphics import HALF_BLOCKS, fit, graphics_widget, probe, renderer, renderers, why_no_more
+from metavqa_cli.tui.graphics import (
+    HALF_BLOCKS,
+    ask_terminal,
+    fit,
+    graphics_widget,
+    probe,
+    renderer,
+    renderers,
+    why_no_more,
+)
 from metavqa_cli.tui.look import Look
 from metavqa_cli.tui.pictures import BETWEEN, Tile, columns_in, cut, drawn, frame
 from metavqa_cli.tui.thumbnails import thumbnails
@@ -224,18 +233,22 @@ class Gallery(VerticalScroll):
     @property
     def columns(self) -> int:
         """How many tiles stand side by side: as many as have room, and more where else none would be seen whole."""
-        tallest = max(SMALLEST, 2 * (self.scrollable_content_region.height - LABEL_LINES))
+        tallest = max(SMALLEST, 2 * (self._height - LABEL_LINES))
         return self._columns or max(columns_in(self._width), (self._width + BETWEEN) // (tallest + BETWEEN))
 
     @property
     def _width(self) -> int:
         return self.scrollable_content_region.width
 
+    @property
+    def _height(self) -> int:
+        return max(SMALLEST // 2 + LABEL_LINES, self.scrollable_content_region.height)
+
     def _arrange(self) -> None:
         columns = self.columns
         side = max(1, (self._width + BETWEEN) // columns - BETWEEN)
         self.styles.grid_size_columns = columns
-        self.styles.grid_rows = f"{max(2, (side + 1) // 2 + LABEL_LINES)}"
+        self.styles.grid_rows = f"{min((side + 1) // 2 + LABEL_LINES, self._height)}"
 
     def on_resize(self, event: Resize) -> None:
         self._arrange()
@@ -293,6 +306,7 @@ class Gallery(VerticalScroll):
 def cycle(app: App[Any]) -> None:
     """The next renderer for all pictures, remembered and said; or why there is no other."""
     dashboard = cast("Dashboard", app)
+    ask_terminal(app)
     names = renderers(dashboard.look)
     if len(names) == 1:
         dashboard.say(why_no_more(dashboard.look))
