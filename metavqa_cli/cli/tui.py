@@ -3,7 +3,6 @@
 import os
 import re
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -140,7 +139,10 @@ def _print_frame(app: "Dashboard", size: tuple[int, int], svg: Path | None) -> N
 
 def _run(app: "Dashboard") -> None:
     """Until the person leaves. Jobs that should not outlive the dashboard are stopped, however it ends."""
-    _probe_pictures()
+    from metavqa_cli.tui.graphics import HALF_BLOCKS, probe
+
+    if app.settings.pictures != HALF_BLOCKS:
+        probe()
     try:
         app.run()
     finally:
@@ -149,11 +151,3 @@ def _run(app: "Dashboard") -> None:
         raise typer.Exit(INTERRUPTED)
     if app.return_code:
         raise JobError("the dashboard ended by an error of its own, shown above; jobs and runs are not touched by it")
-
-
-def _probe_pictures() -> None:
-    """Ask the terminal once, before the dashboard owns it, whether it draws pixels (the extra ``images``)."""
-    if find_spec("textual_image") is not None:
-        from metavqa_cli.tui.widgets.picture import probe
-
-        probe()

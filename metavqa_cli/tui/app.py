@@ -105,9 +105,8 @@ class Dashboard(App[int]):
         """Ids of the runs that curves, differences and tasks are shown of, in the order of selection."""
         self.jobs, self.clock, self.look_seconds = jobs, clock, look_seconds
         self.settings_path, self._feed = settings, RunsFeed(workspace)
-        self.settings = settings_file.Settings()
         self._make_asking = asking
-        self._settings_trouble: str | None = None
+        self.settings, self._settings_trouble = settings_file.load(settings)
         self._reading_since: float | None = None
         self._read_took = 0.0
         self._announced: set[int] = set()
@@ -116,8 +115,6 @@ class Dashboard(App[int]):
     # Life
 
     def on_mount(self) -> None:
-        if self.settings_path is not None:
-            self.settings, self._settings_trouble = settings_file.load(self.settings_path)
         if self.settings.theme in self.available_themes:
             self.theme = self.settings.theme
         self.theme_changed_signal.subscribe(self, lambda theme: self.remember(theme=theme.name))

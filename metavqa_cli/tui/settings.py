@@ -24,8 +24,13 @@ class Settings:
     marked: dict[str, list[str]] = field(default_factory=dict)
 
 
-def load(path: Path) -> tuple[Settings, str | None]:
-    """The settings in ``path``, and a sentence about what is wrong with it; defaults in place of what is unsound."""
+def load(path: Path | None) -> tuple[Settings, str | None]:
+    """The settings in ``path``, and a sentence about what is wrong with it; defaults in place of what is unsound.
+
+    Without a path they are the defaults.
+    """
+    if path is None:
+        return Settings(), None
     try:
         record = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
