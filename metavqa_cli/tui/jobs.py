@@ -95,6 +95,7 @@ class Jobs:
                 )  # fmt: skip
         except OSError as error:
             if error.filename is not None and Path(os.fsdecode(error.filename)) == Path(self.program[0]):
+                log.unlink(missing_ok=True)
                 raise JobError(f"cannot start {self.program[0]}: {error.strerror}; is metavqa installed?") from None
             raise write_failure(log, error) from None
         job = Job(tuple(args), process, log, time.time(), outlives)
