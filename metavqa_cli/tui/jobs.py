@@ -133,7 +133,7 @@ def stop_run(run: Run) -> int:
     if not run.is_held():
         raise UsageError(f"run {run.id} is not running")
     owner = run.owner()
-    if owner is None or not isinstance(owner.pid, int) or owner.pid <= 0:
+    if owner is None or type(owner.pid) is not int or owner.pid <= 0:
         raise UsageError(f"run {run.id} is running, but not known in which process; stop it where it was started")
     if owner.host != socket.gethostname():
         raise UsageError(f"run {run.id} is running on {owner.host}; stop it there: kill -INT {owner.pid}")
