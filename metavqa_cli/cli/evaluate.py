@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metavqa_cli.cli import console, probes, tables
+from metavqa_cli.cli import console, probes, tables, task_accuracies
 from metavqa_cli.cli.console import Format
 from metavqa_cli.cli.default_group import DEFAULT, DefaultGroup
 from metavqa_cli.cli.options import (
@@ -46,6 +46,7 @@ app.command("identify")(probes.identify)
 app.command("novelty")(probes.novelty)
 app.command("cell")(tables.cell)
 app.command("methods")(tables.methods)
+app.command("tasks")(task_accuracies.tasks)
 COLUMNS = (
     "label", "setting", "tasks", "mean", "ci_low", "ci_high", "wording", "combination", "family", "pooled",
     "overlap_free", "soft",
