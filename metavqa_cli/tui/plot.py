@@ -201,7 +201,7 @@ def _framed(canvas: _Canvas, ticks: dict[float, str], margin: int, ascii: bool) 
 def _x_axis(canvas: _Canvas, series: Sequence[Series], margin: int, ascii: bool) -> list[str]:
     """The axis and its numbers: the points' own x where they have room, else round numbers."""
     corner, bar, tick = ("+", "-", "+") if ascii else ("└", "─", "┬")
-    own = {x: f"{x:g}" for one in series for x in one.xs}
+    own = {x: f"{x:g}" for one in series if not one.mark for x in one.xs}
     choices = [own, *(_ticks(*canvas.x, most) for most in (canvas.width // 10, 4, 3, 2, 1) if most)]
     placed = next(filter(None, (_placed(canvas, ticks, margin) for ticks in choices)), [])
     axis, numbers = [bar] * canvas.width, ""

@@ -162,7 +162,8 @@ def test_a_rule_beyond_the_points_widens_the_axis() -> None:
 
 
 def test_a_mark_of_its_own_and_no_entry_in_the_legend() -> None:
-    lines = plot([RISING, Series("", [2], [51], mark="★"), FALLING], width=60, height=24)
+    lines = plot([RISING, Series("", [2.25], [51], mark="★"), FALLING], width=60, height=24)
+    assert lines[22].split() == ["0", "1", "2", "3", "4"], "nor a number at the axis"
     assert sum("★" in line for line in lines) == 1
     assert lines[-1] == "● rising   ▲ falling   ░░░ ± s.d. over seeds"
 

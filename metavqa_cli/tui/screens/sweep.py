@@ -78,6 +78,7 @@ class SweepRoom(Room):
         self._wish, self._read_wish = Wish(), Wish()
         self._reading = self._read_once = False
         self._measuring = ""
+        self._wanted: str | None = None
 
     def compose_room(self) -> Iterable[Widget]:
         with Horizontal(id="sweep-body"):
@@ -113,7 +114,19 @@ class SweepRoom(Room):
 
     def welcome(self, **what: Any) -> None:
         """Entered with the ``question`` of a test task to look at."""
-        self.go(replace(self.state, question=what.get("question"), words="", family=""))
+        self._wanted = what.get("question")
+        self.tasks.clear()
+        self.go(replace(self.state, question=self._wanted, words="", family=""))
+        self._tell_unmeasured()
+
+    def _tell_unmeasured(self) -> None:
+        """Say so, once, when the wanted question is not one that was measured."""
+        if self._wanted is not None and self.board.swept is not None:
+            if self._wanted not in {task.question for task in self.board.swept.tasks}:
+                self.dashboard.say(
+                    f"only test tasks are measured, and {self._wanted!r} is none of {self.board.dataset}"
+                )
+            self._wanted = None
 
     # Reading
 
@@ -143,6 +156,7 @@ class SweepRoom(Room):
             self.trouble("measured", "; ".join(problems[:PROBLEMS]) + more if problems else None)
             self.trouble("dataset", message.board.trouble)
             self.go(replace(self.state, board=message.board))
+            self._tell_unmeasured()
 
     # Showing
 
@@ -185,6 +199,8 @@ class SweepRoom(Room):
 
     def _show_task(self) -> None:
         line = self.tasks.list.current
+        if line is not None and self.state.question is None:
+            self.state = replace(self.state, question=line.question)  # so that it stays when the order changes
         head, self.images = self.state.judged(line)
         there = self.state.there
         self.query_one(SweepAnswers).show(head, self.images, there.gamma if there else None)
@@ -239,10 +255,10 @@ class SweepRoom(Room):
 
     def action_ask(self) -> None:
         """Ask the question of the task about some of its query images."""
-        if self.state.question is not None and self.images:
+        if (line := self.tasks.list.current) is not None:
             places = [self.board.places.get(one.image) for one in self.images]
             images = [place.path for place in places if place is not None and not place.packed][:ASKED_ABOUT]
-            self.dashboard.visit("ask", question=self.state.question, images=images)
+            self.dashboard.visit("ask", question=line.question, images=images)
 
     @on(Gallery.Chosen)
     def ask_about(self, message: Gallery.Chosen) -> None:
@@ -251,8 +267,8 @@ class SweepRoom(Room):
 
     def action_copy(self) -> None:
         """The question, for a command in a shell."""
-        if self.state.question is not None:
-            self.dashboard.copy(self.state.question)
+        if (line := self.tasks.list.current) is not None:
+            self.dashboard.copy(line.question)
 
     def action_pictures(self) -> None:
         """The next way to draw pictures."""
