@@ -11,12 +11,11 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from metavqa_cli.clip.archives import read_member
 from metavqa_cli.schema.errors import JobError, MissingError
-from metavqa_cli.store.images import ImageFile
+from metavqa_cli.store.images import SUFFIXES, ImageFile
 
 MAX_PIXELS = 100_000_000
 MAX_RATIO = 1000  # of the sides: a model that crops scales the shorter one to its own size, and the longer with it
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
 WILDCARDS = frozenset("*?[")
 TURNS = {  # EXIF orientation -> what makes the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,

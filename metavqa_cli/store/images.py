@@ -14,6 +14,9 @@ from typing import Any
 from metavqa_cli.schema.errors import JobError, MissingError
 from metavqa_cli.store.atomic import write_text
 
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+"""Of files that are taken for images where a folder is looked through."""
+
 
 @dataclass(frozen=True)
 class ImageFile:

@@ -17,7 +17,7 @@ from metavqa_cli.tui.ask_keys import BINDINGS, HELP, PANES, WITHOUT_INPUT
 from metavqa_cli.tui.asking import Cancelled
 from metavqa_cli.tui.beside import post
 from metavqa_cli.tui.proposer import BookRead, Proposed, Proposer
-from metavqa_cli.tui.results import Result, defaults, generate, stepped
+from metavqa_cli.tui.results import Result, generate, stepped
 from metavqa_cli.tui.room import Room, RoomName
 from metavqa_cli.tui.snapshot import Snapshot
 from metavqa_cli.tui.task_feed import TaskFeed, wish_of
@@ -35,14 +35,6 @@ class Generated(Message):
     def __init__(self, number: int, value: "Result | Exception") -> None:
         super().__init__()
         self.number, self.value = number, value
-
-
-class DefaultsKnown(Message):
-    """What the loaded run does where nothing is chosen."""
-
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self.value = value
 
 
 class AskRoom(Room):
@@ -97,6 +89,8 @@ class AskRoom(Room):
 
     @property
     def settled(self) -> bool:
+        if not self.is_mounted:
+            return False
         waits = self.proposer.waiting or self.form.waiting or self.images.waiting
         loading = self.dashboard.asking.status.state in ("cold", "loading")
         return super().settled and not (waits or loading or self.is_generating)
@@ -137,6 +131,7 @@ class AskRoom(Room):
         self.proposer.read(wish_of(dataset, snapshot.views, ()))
 
     def on_book_read(self, message: BookRead) -> None:
+        self.trouble("dataset", message.book.trouble if message.book.tasks else None)
         if self.proposer.take_book(message.book):
             self.proposer.ask_for(self.form.question)
 
@@ -147,8 +142,7 @@ class AskRoom(Room):
         failed = status.state == "failed"
         self.trouble("model", f"{status.reason} (r: try again)" if failed else None)
         if status.state == "ready":
-            self.model = status.run
-            self.dashboard.asking.submit(defaults, lambda value: post(self, DefaultsKnown(value)), "defaults")
+            self.model = self.model or status.run
             self.proposer.ask_for(self.form.question)
 
     def action_model(self) -> None:
@@ -184,6 +178,9 @@ class AskRoom(Room):
         nothing = book.trouble or book.no_images or "type a question: images of the nearest one come here"
         self.images.show_task(self.proposer.task_of(self.form.question, self.form.proposal), book.places, nothing)
 
+    def on_image_chooser_found(self, message: ImageChooser.Found) -> None:
+        self.trouble("images", message.wrong)
+
     # Asking
 
     @on(QuestionForm.Asked)
@@ -201,10 +198,6 @@ class AskRoom(Room):
         self.dashboard.asking.submit(work, lambda value: post(self, Generated(number, value)))
         self.refresh_bindings()
 
-    def on_defaults_known(self, message: DefaultsKnown) -> None:
-        if isinstance(message.value, dict):
-            self.form.show_defaults(message.value)
-
     def on_generated(self, message: Generated) -> None:
         if message.number != self.state.number:
             return  # a newer one is under way
@@ -213,7 +206,7 @@ class AskRoom(Room):
         if isinstance(value, Cancelled):
             self.dashboard.say("cancelled; what was there before stays")
         elif isinstance(value, Exception):
-            self.trouble("ask", str(value))
+            self.trouble("ask", None if self.dashboard.asking.status.state == "failed" else str(value))
         else:
             self.trouble("ask", None)
             self.desk.add(value)

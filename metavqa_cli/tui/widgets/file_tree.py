@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
+from metavqa_cli.store.images import SUFFIXES
 from metavqa_cli.tui.beside import beside, post
 from metavqa_cli.tui.look import Look
 
@@ -86,7 +86,7 @@ class FileTree(Tree[Path]):
             folders, files = list_folder(folder)
             post(self, self.Listed(node, folders, files, ""))
         except OSError as error:
-            post(self, self.Listed(node, [], [], f"cannot be read: {error.strerror or error}"))
+            post(self, self.Listed(node, [], [], f"! {error.strerror or error}"))
 
     def on_file_tree_listed(self, event: Listed) -> None:
         self.reading -= 1
@@ -95,27 +95,30 @@ class FileTree(Tree[Path]):
         for folder in event.folders:
             node.add(self._label(folder), folder)
         for file in event.files[:MOST]:
-            node.add_leaf(self._label(file), file)
+            node.add_leaf(self._marked(file), file)
         left = len(event.files) - MOST
         note = event.wrong or (f"{left:,} more: type a pattern" if left > 0 else "")
         if note or not (event.folders or event.files):
-            node.add_leaf(Text(note or "no images", "italic"))
+            node.add_leaf(Text(self.look.text(note or "no images"), "italic"))
 
     def _label(self, path: Path) -> Text:
         return Text(self.look.text(path.name or str(path)))
 
-    def render_label(self, node: "TreeNode[Path]", base_style: Style, style: Style) -> Text:
-        label = super().render_label(node, base_style, style)
-        if node.data is None or node.allow_expand:
-            return label
-        mark = self.look.pick("●", "x") if node.data in self.chosen else " "
-        return Text.assemble((f"{mark} ", base_style), label)
+    def _marked(self, file: Path) -> Text:
+        mark = self.look.pick("●", "x") if file in self.chosen else " "
+        return Text(f"{mark} ").append_text(self._label(file))
+
+    def remark(self) -> None:
+        """Bring the marks of what is chosen up to date."""
+        waiting = [self.root]
+        for node in waiting:
+            waiting += node.children
+            if node.data is not None and not node.allow_expand and node.label != (label := self._marked(node.data)):
+                node.set_label(label)
 
 
 def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
     """Folders and image files in ``folder``, by name, without hidden ones. ``OSError`` when it cannot be read."""
-    from metavqa_cli.clip.images import SUFFIXES
-
     folders, files = [], []
     with os.scandir(folder) as entries:
         for entry in entries:

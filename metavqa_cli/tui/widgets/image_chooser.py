@@ -30,6 +30,12 @@ TABS = {"files": "files", "dataset": "dataset", "chosen": "chosen"}
 MOST_SHOWN = 500  # images of a task, and chosen ones, that are listed
 
 
+class PathField(Input):
+    """A path or pattern of images."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "submit", "Choose")]
+
+
 class ImageList(OptionList):
     """Images in a list; space marks them."""
 
@@ -86,7 +92,7 @@ class ImageChooser(Vertical):
         self._previews, self._paths = Newest("preview"), Newest("images")
 
     def compose(self) -> ComposeResult:
-        yield Input(placeholder="path, folder or *.png; enter chooses", id="ask-path", compact=True)
+        yield PathField(placeholder="path, folder or *.png; enter chooses", id="ask-path", compact=True)
         yield Static(id="ask-tabs")
         with ContentSwitcher(initial="files", id="ask-lists"):
             yield FileTree(self.look, self.chosen, id="files")
@@ -145,7 +151,7 @@ class ImageChooser(Vertical):
             line.append(f"[{title}]" if here else f" {title} ", "reverse" if here else "")
         self.query_one("#ask-tabs", Static).update(line.append("  d: next", "dim"))
         self.border_subtitle = f"{len(self.chosen)} chosen"
-        self.query_one(FileTree).refresh()
+        self.query_one(FileTree).remark()
         files = list(self.chosen)[:MOST_SHOWN]
         self.query_one("#chosen", ImageList).show(files, [self._line(file) for file in files], "none: space chooses")
         self._show_dataset()

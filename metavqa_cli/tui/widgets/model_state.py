@@ -10,6 +10,7 @@ from textual.widgets import Static
 
 from metavqa_cli.tui.asking import Asking, Status
 from metavqa_cli.tui.beside import post
+from metavqa_cli.tui.results import defaults
 
 if TYPE_CHECKING:
     from metavqa_cli.tui.app import Dashboard
@@ -26,6 +27,13 @@ class ModelState(Static):
         def __init__(self, status: Status) -> None:
             super().__init__()
             self.status = status
+
+    class Loaded(Message):
+        """A run is loaded: what it does where nothing is chosen, as it is typed, or the exception that kept it."""
+
+        def __init__(self, value: dict[str, str] | Exception) -> None:
+            super().__init__()
+            self.value = value
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
@@ -50,9 +58,11 @@ class ModelState(Static):
         self.number = number
         self._began()
 
-    def on_model_state_changed(self) -> None:
+    def on_model_state_changed(self, message: Changed) -> None:
         """Goes on to the room."""
         self._began()
+        if message.status.state == "ready":
+            self.asking.submit(defaults, lambda value: post(self, self.Loaded(value)), "defaults")
 
     def _began(self) -> None:
         self._since = time.monotonic()

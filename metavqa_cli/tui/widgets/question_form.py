@@ -13,6 +13,7 @@ from textual.timer import Timer
 from textual.widgets import Input, Label, Static
 
 from metavqa_cli.engine.request import Request
+from metavqa_cli.schema.text import neutral
 from metavqa_cli.tui.look import Look
 from metavqa_cli.tui.results import FIELDS, Proposal, read_request
 from metavqa_cli.tui.widgets.model_state import ModelState
@@ -123,8 +124,8 @@ class QuestionForm(Vertical):
     def _proposed(self) -> Mapping[str, str]:
         found = self.proposal
         return {
-            "answers": ",".join(found.answers) if found else "",
-            "template": found.template if found else "",
+            "answers": neutral(",".join(found.answers), one_line=True) if found else "",
+            "template": neutral(found.template, one_line=True) if found else "",
         }
 
     # Requests
@@ -138,7 +139,7 @@ class QuestionForm(Vertical):
         """Put an earlier request back."""
         if self.proposal is not None and self.proposal.question.strip() != request.question:
             self.propose(None)
-        self.field("question").value = request.question
+        self.field("question").value = neutral(request.question, one_line=True)
         own = {"answers": ",".join(request.answers) if request.answers else "", "template": request.template or ""}
         for name, text in own.items():
             self.field(name).value = text or self._put[name]
@@ -146,10 +147,11 @@ class QuestionForm(Vertical):
             value = getattr(request, name)
             self.field(name).value = "" if value is None or (name == "seed" and not value) else f"{value}"
 
-    def show_defaults(self, values: Mapping[str, str]) -> None:
+    def on_model_state_loaded(self, event: ModelState.Loaded) -> None:
         """Say in the empty fields what the run does by itself."""
-        for name in FIELDS:
-            self.field(name).placeholder = values.get(name, "own")
+        if isinstance(event.value, dict):
+            for name, text in event.value.items():
+                self.field(name).placeholder = text
 
 
 def near_text(proposal: Proposal | None, look: Look) -> Text:

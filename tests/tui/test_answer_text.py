@@ -1,0 +1,225 @@
+"""Results as text: bars, columns, what changed, one line of the history; and the command line that gives the same."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from metavqa_cli.engine.classifier import Judgement
+from metavqa_cli.engine.proposal import Neighbour
+from metavqa_cli.engine.request import Request
+from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.tui.answer_text import (
+    SHOWN_IMAGES,
+    bar,
+    changes,
+    columns,
+    comparison,
+    cut,
+    history_line,
+    result_text,
+)
+from metavqa_cli.tui.ask_history import KEPT, History
+from metavqa_cli.tui.look import Look
+from metavqa_cli.tui.results import Result, command, file_name, read_choices, stepped
+
+PLAIN, FINE = Look(ascii=True, color=False), Look()
+ANSWERS = ("red", "blue", "a very long answer that nobody gives")
+
+
+def result(gamma: float = 1.0, tops: tuple[str, ...] = ("red",), question: str = "What color?", **more: Any) -> Result:
+    """A result whose images img0, img1, … have these first answers."""
+    judgements = [
+        Judgement(
+            f"/pictures/img{number}.png",
+            ((top, 0.75), *((answer, 0.125) for answer in ANSWERS if answer != top)),
+            (("blue", 0.5), ("red", 0.25), (ANSWERS[2], 0.25)),
+        )
+        for number, top in enumerate(tops)
+    ]
+    made = SimpleNamespace(
+        question=question, answers=more.get("answers", ANSWERS), template="it is {}", gamma=gamma, seed=0,
+        sampler={"sampler": more.get("sampler", "ddim"), "steps": 10, "samples": more.get("samples", 4)},
+        runs={"ldm": more.get("run", "ldm-1")},
+    )  # fmt: skip
+    answer = SimpleNamespace(
+        classifier=made, judgements=judgements, nearest=[Neighbour("What colour?", 0.9)],
+        milliseconds={"encode": 1.0, "generate": 20.4, "judge": 3.0}, warnings=["it is far away"],
+    )  # fmt: skip
+    files = tuple(Path(judgement.image) for judgement in judgements)
+    return Result(more.get("request", Request(question)), answer, files, more.get("wrong", ()), 5.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("share", "fine", "plain"),
+    [(0, "    ", "    "), (1, "████", "####"), (0.5, "██  ", "##  "), (0.28125, "█▏  ", "#   "), (7, "████", "####"),
+     (-1, "    ", "    ")],
+)  # fmt: skip
+def test_a_bar_is_as_long_as_its_share(share: float, fine: str, plain: str) -> None:
+    assert bar(share, 4) == fine
+    assert bar(share, 4, ascii=True) == plain
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 60), st.booleans())
+def test_a_larger_share_never_has_a_shorter_bar(one: float, two: float, width: int, ascii: bool) -> None:
+    first, second = (bar(share, width, ascii) for share in sorted((one, two)))
+    assert len(first) == len(second) == width
+    assert len(first.rstrip()) <= len(second.rstrip())
+
+
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=5), st.integers(34, 200))
+def test_the_columns_of_a_result_fit_into_its_width(answers: list[str], width: int) -> None:
+    widths = columns(answers, width)
+    assert widths.answer >= 4 and widths.bar >= 1
+    assert 2 + widths.answer + 2 * (6 + widths.bar) <= width
+
+
+@given(st.text(max_size=30), st.integers(3, 20))
+def test_cut_text_has_exactly_the_width(text: str, width: int) -> None:
+    shown = FINE.text(text)
+    assert cell_len(cut(shown, width, FINE)) == width
+
+
+@pytest.mark.parametrize("width", [34, 38, 50, 100])
+@pytest.mark.parametrize("look", [PLAIN, FINE])
+def test_every_row_of_bars_has_the_same_columns_and_fits(width: int, look: Look) -> None:
+    text = result_text(result(tops=("red", "blue")), width, look).plain
+    rows = [line for line in text.splitlines() if line.startswith("  ") and " 0." in line]
+    assert len(rows) == 6 and all(cell_len(row) <= width for row in rows)
+    assert len({row.index(" 0.") for row in rows}) == 1
+    assert text.isascii() or not look.ascii
+    header = next(line for line in text.splitlines() if "zero-shot" in line)
+    assert header.index("zero-shot") == rows[0].index(" 0.", rows[0].index(" 0.") + 1) + 1
+
+
+def test_a_result_says_everything_about_itself() -> None:
+    text = result_text(result(wrong=("b.png is empty",), samples=1), 100, FINE).plain
+    for words in ("What color?", "[it is {}]", "γ 1", "ddim 10 steps", "1 sample,", "seed 0", "ldm-1", "! it is far away",
+                  "! b.png is empty", "generate 20 ms", "images 5 ms", "What colour? 0.90", "img0.png: red (CLIP: blue)",
+                  "0.75", "0.50"):  # fmt: skip
+        assert words in text
+
+
+def test_an_answer_that_changed_is_marked_in_words() -> None:
+    before, after = result(1.0, ("red", "blue")), result(1.5, ("blue", "blue"))
+    assert changes(before, after) == {"/pictures/img0.png": "red"}
+    assert comparison(before, after) == "1 of 2 first answers changed with γ 1 → 1.5"
+    text = result_text(after, 80, PLAIN, before).plain
+    assert "img0.png: red -> blue, changed" in text and "img1.png: blue\n" in text
+    assert "1 of 2 first answers changed with gamma 1 -> 1.5" in text
+
+
+def test_a_long_list_of_images_ends_with_how_many_more_there_are() -> None:
+    text = result_text(result(tops=("red",) * (SHOWN_IMAGES + 3)), 80, FINE).plain
+    assert text.count("img") == SHOWN_IMAGES and "and 3 more images" in text
+
+
+def test_a_result_without_images_says_how_to_get_some() -> None:
+    assert "no image was judged: choose some" in result_text(result(tops=()), 80, FINE).plain
+
+
+def test_text_from_elsewhere_cannot_steer_the_terminal() -> None:
+    text = result_text(result(question="What\x1b[31m [bold]color[/bold]?"), 80, FINE).plain
+    assert "\x1b" not in text and "[bold]color[/bold]?" in text
+
+
+def test_a_line_of_the_history_fits_and_marks_the_pinned() -> None:
+    line = history_line(result(1.25), FINE, pinned=True, width=40)
+    assert line.startswith("◆") and "γ 1.25" in line and line.endswith("1 img") and cell_len(line) == 40
+    assert history_line(result(), PLAIN, pinned=True, width=40).startswith("p")
+    assert history_line(result(), FINE, pinned=False, width=40).startswith(" ")
+
+
+# The history
+
+
+def test_a_result_is_compared_with_the_one_before_it_of_the_same_question_and_images() -> None:
+    history = History()
+    one = history.add(result(1))
+    assert (one.number, history.shown()[0].before) == (1, None)
+    two = history.add(result(2))
+    assert (two.number, history.shown()[0].before) == (2, one)
+    history.add(result(2, question="Where?"))
+    assert history.shown()[0].before is None
+    history.add(result(2, tops=(), question="Where?"))
+    assert history.shown()[0].before is None
+    assert history.bring_back(2) is two and history.shown()[0].before is None
+
+
+def test_two_stay_pinned_and_the_oldest_makes_room() -> None:
+    history = History()
+    assert history.pin() is None
+    results = []
+    for gamma in (1, 2, 3):
+        results.append(history.add(result(gamma)))
+        assert history.pin() is True
+    assert history.pinned == results[1:]
+    new = history.add(result(4))
+    assert [(one.result, one.pinned) for one in history.shown()] == [
+        (results[1], True),
+        (results[2], True),
+        (new, False),
+    ]
+    history.bring_back(1)
+    assert len(history.shown()) == 2 and history.pin() is False and history.pinned == [results[1]]
+
+
+def test_the_last_results_are_kept() -> None:
+    history = History()
+    for gamma in range(KEPT + 5):
+        history.add(result(gamma))
+    assert len(history.results) == KEPT and history.results[0].number == KEPT + 5
+
+
+# Choices
+
+
+def test_choices_are_read_as_they_are_typed_and_nothing_is_the_runs_own() -> None:
+    typed = {"gamma": " 1,5 ", "samples": "2", "sampler": "DDIM", "steps": "7", "seed": "3"}
+    assert read_choices(typed) == {"gamma": 1.5, "samples": 2, "sampler": "ddim", "steps": 7, "seed": 3}
+    assert read_choices({}) == {"gamma": None, "samples": None, "sampler": None, "steps": None, "seed": 0}
+    assert read_choices({"sampler": "ddpm", "steps": "7"})["steps"] is None
+
+
+@pytest.mark.parametrize("typed", [{"samples": "1.5"}, {"samples": "9" * 5000}, {"seed": "-1"}, {"seed": "²"},
+                                   {"gamma": "nan"}, {"gamma": "inf"}, {"steps": "0"}])  # fmt: skip
+def test_a_choice_that_makes_no_sense_is_refused_by_name(typed: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=next(iter(typed))):
+        read_choices(typed)
+
+
+def test_keys_step_gamma_by_a_quarter_samples_by_two_and_turn_the_sampler() -> None:
+    one = result(0.1)
+    assert stepped(one, "gamma", 1) == {"gamma": "0.35"} and stepped(one, "gamma", -1) == {"gamma": "0"}
+    assert stepped(one, "samples", 1) == {"samples": "8"} and stepped(one, "samples", -1) == {"samples": "2"}
+    assert stepped(result(samples=1), "samples", -1) == {"samples": "1"}
+    assert stepped(one, "sampler", 1) == {"sampler": "ddpm"}
+    assert stepped(result(sampler="ddpm"), "sampler", 1) == {"sampler": "ddim"}
+
+
+# The command line
+
+
+def test_a_command_names_everything_and_survives_odd_words() -> None:
+    words = command(result(0.1, question="-v or $HOME?", answers=("-a", "b c")), Path("/my work"))
+    assert words[:3] == ["--workspace", "/my work", "ask"]
+    assert words[-3:] == ["--", "-v or $HOME?", "/pictures/img0.png"]
+    assert "--answers=-a,b c" in words and words[words.index("--gamma") + 1] == "0.1"
+    assert "--steps" not in command(result(sampler="ddpm"), Path("/w"))
+
+
+def test_what_no_command_line_can_say_is_refused() -> None:
+    with pytest.raises(UsageError, match="no image to judge"):
+        command(result(tops=()), Path("/w"))
+    with pytest.raises(UsageError, match="has a comma"):
+        command(result(answers=("1,000", "2"), request=Request("?", ("1,000", "2"))), Path("/w"))
+    assert not any("--answers" in word for word in command(result(answers=("1,000", "2")), Path("/w")))
+
+
+def test_a_file_is_named_after_its_question() -> None:
+    assert file_name(result(question="What color is the dog's hat?")) == "what-color-is-the-dog-s-hat.safetensors"
+    assert file_name(result(question="??")) == "classifier.safetensors"
