@@ -1,5 +1,7 @@
 """What the room γ sweep says of itself."""
 
+from textual.binding import Binding, BindingType
+
 from metavqa_cli.tui.room import Pane
 
 HELP = (
@@ -21,3 +23,23 @@ NOT_SWEPT = (
     "Nothing was measured at several γ on the dataset {!r} yet: n starts a sweep, which fills in here point by point. "
     "Without a dashboard: metavqa eval sweep"
 )
+BINDINGS: list[BindingType] = [
+    Binding("left,comma,less_than_sign", "scrub(-1)", "γ", key_display="←→"),
+    Binding("right,full_stop,greater_than_sign", "scrub(1)", "γ up", show=False),
+    Binding("up", "task(-1)", "Task", key_display="↑↓"),
+    Binding("down", "task(1)", "Next task", show=False),
+    Binding("n", "new", "Sweep"),
+    Binding("slash", "filter", "Filter", key_display="/"),
+    Binding("f", "family(1)", "Family"),
+    Binding("F", "family(-1)", "The family before", show=False),
+    Binding("m", "methods", "Methods"),
+    Binding("b", "band", "Bands"),
+    Binding("s", "sort", "Sort"),
+    Binding("enter", "ask", "Ask"),
+    Binding("l", "live", "Live γ"),
+    Binding("d", "descriptors", "Share of the questions that was known", show=False),
+    Binding("o", "dataset", "Dataset", show=False),
+    Binding("k", "pictures", "Picture renderer", show=False),
+    Binding("c", "copy", "Copy the question", show=False),
+    Binding("escape", "clear", "Measured γ again; clear filter and family", show=False),
+]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from metavqa_cli.tui.sweep_data import BANDS, Choice, current_curve, shares, stop_at, stops
 from metavqa_cli.tui.sweep_feed import Board
+from metavqa_cli.tui.sweep_live import Drawn, Model, live_head, stepped
 from metavqa_cli.tui.sweep_tasks import ORDERS, JudgedImage, Order, TaskLine, accuracies_at, judged_images, summary
 from metavqa_cli.tui.sweep_tasks import task_lines as lines_of
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class State:
     """``gamma`` is where the line stands (None: where it stands by itself), ``before`` where it stood before.
 
-    ``question`` names the task, whatever the order of the list; ``words`` filter it.
+    ``question`` names the task, whatever the order of the list; ``words`` filter it. ``live`` is the γ at which the
+    task's classifier is generated anew by ``model`` (None: only what was measured is shown), ``drawn`` what came of it.
     """
 
     board: Board = Board()  # noqa: RUF009 (frozen)
@@ -27,6 +29,21 @@ class State:
     words: str = ""
     order: Order = "file"
     question: str | None = None
+    live: float | None = None
+    model: Model | None = None
+    drawn: Drawn | None = None
+
+    @property
+    def line(self) -> float | None:
+        """Where the line of the plot stands."""
+        here = self.here
+        return self.live if self.live is not None else here.gamma if here else None
+
+    @property
+    def since(self) -> float | None:
+        """The γ that changes are told from: where the line was before; live, the nearest measured one."""
+        there = self.there if self.live is None else self.here
+        return there.gamma if there else None
 
     @property
     def curve(self) -> "Curve | None":
@@ -51,13 +68,20 @@ class State:
     # Ways
 
     def scrubbed(self, by: int) -> "State":
-        """The line ``by`` points to the right."""
+        """The line ``by`` points, or live ``by`` steps, to the right."""
+        if self.live is not None:
+            live = stepped(self.live, by)
+            return replace(self, live=live, gamma=live)
         points = stops(self.curve)
         if not points:
             return self
         at = stop_at(points, self.gamma, self.curve)
         to = min(max(at + by, 0), len(points) - 1)
         return self if to == at else replace(self, before=points[at].gamma, gamma=points[to].gamma)
+
+    def at_task(self, question: str | None) -> "State":
+        """Another task; what was generated for the last one is void."""
+        return self if question == self.question else replace(self, question=question, drawn=None)
 
     def next_family(self, by: int) -> "State":
         """Only the tasks of the next family, or of all."""
@@ -89,15 +113,22 @@ class State:
         return lines_of(self.board.swept, self.here, self.there, family=self.family, words=self.words,
                         order=self.order)  # fmt: skip
 
-    def judged(self, line: TaskLine | None) -> tuple[list[str], list[JudgedImage]]:
-        """A task in words, and what was answered to its images at the line; nothing without a task."""
-        here, there, swept = self.here, self.there, self.board.swept
+    def judged(self, line: TaskLine | None, waiting: str) -> tuple[list[str], list[JudgedImage]]:
+        """A task in words, and what was answered to its images at the line; nothing without a task.
+
+        ``waiting`` is what is said while nothing was generated yet.
+        """
+        here, swept = self.here, self.board.swept
         if line is None or here is None or swept is None:
             return [], []
         from metavqa_cli.engine.swept import judgements  # imported by now: the board came from it
 
-        earlier = judgements(swept, there.measured, line.number) if there else ()
-        gamma = there.gamma if there else None
-        images = judged_images(judgements(swept, here.measured, line.number), earlier)
+        measured = judgements(swept, here.measured, line.number)
+        if self.live is not None:
+            seed = self.model.seed if self.model else 0
+            head = live_head(line.question, line.family, self.drawn, self.live, waiting, seed)
+            return head, judged_images(self.drawn.judgements if self.drawn else (), measured)
+        there = self.there
+        images = judged_images(measured, judgements(swept, there.measured, line.number) if there else ())
         before = accuracies_at(there)[line.number] if there else None
-        return summary(line.question, line.family, images, line.now, before, here.gamma, gamma), images
+        return summary(line.question, line.family, images, line.now, before, here.gamma, self.since), images

@@ -6,8 +6,10 @@ import os
 import re
 import shutil
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from textual.pilot import Pilot
@@ -20,11 +22,14 @@ from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tui.app import Dashboard, make_app
+from metavqa_cli.tui.asking import Asking
 from metavqa_cli.tui.frame import frame, once
 from metavqa_cli.tui.look import Look
 from metavqa_cli.tui.screens.sweep import SweepRoom
+from metavqa_cli.tui.snapshot import Snapshot
 from metavqa_cli.tui.sweep_command import SweepWish, check, fitting_preset, sweeping
 from metavqa_cli.tui.sweep_data import Choice, colored, current_curve, drawn, reading, series_of, shown_curves
+from metavqa_cli.tui.sweep_live import model_of, stepped
 from metavqa_cli.tui.sweep_state import State
 from metavqa_cli.tui.sweep_tasks import (
     JudgedImage,
@@ -170,8 +175,6 @@ def test_scrubbing_goes_from_point_to_point_and_stops_at_the_ends() -> None:
 
 
 def replace_gamma(now: State, gamma: float) -> State:
-    from dataclasses import replace
-
     return replace(now, gamma=gamma)
 
 
@@ -572,6 +575,75 @@ def test_cells_that_are_being_measured_are_counted(root: Path) -> None:
         await until(pilot, lambda: "being measured" not in frame(app_of(pilot)).text)
 
     drive(root, steps)
+
+
+# A live γ
+
+
+def asking(workspace: Workspace, dataset: str | None) -> Asking:
+    """The service, with the miniature's configuration and its encoder, which is loaded already."""
+
+    def opened(here: Workspace, run: str | None, of: str | None) -> Any:
+        from metavqa_cli.engine.ask import Asker
+        from metavqa_cli.store import runs
+
+        with patch(miniature.ENCODER, miniature.loaded_encoder):
+            chosen = runs.get(here, run) if run else miniature.run("ldm", "task", here)
+            return Asker(miniature.session(here), chosen)
+
+    return Asking(workspace, dataset, opened)
+
+
+def test_live_at_a_measured_gamma_is_what_was_measured_and_between_it_is_not() -> None:
+    async def steps(pilot: "Pilot[Any]", room: SweepRoom) -> None:
+        await pilot.press("l")
+        await until(pilot, lambda: room.state.drawn is not None, "a classifier was generated")
+        swept, line, here = room.board.swept, room.tasks.list.current, room.state.here
+        assert swept is not None and line is not None and here is not None and room.state.drawn is not None
+        assert (here.gamma, room.state.drawn.gamma) == (1.0, 1.0)
+        assert room.state.drawn.run == json.loads((Run(swept_root / "runs" / here.measured[0].run).path / "run.json")
+                                                  .read_text())["parents"]["ldm"]  # fmt: skip
+        first = judgements(swept, here.measured[:1], line.number)
+        assert [one.answer for one in room.images] == [one.answer for one in first]
+        assert "shares are probabilities of one sample (seed 0" in room.query_one(SweepAnswers).head[1]
+        assert all(0 < one.share < 1 for one in room.images)
+        shares = [one.share for one in room.images]
+        await pilot.press("right", "right", "right")
+        await until(pilot, lambda: room.state.drawn is not None and room.state.drawn.gamma == 1.15)
+        assert [one.share for one in room.images] != shares and room.query_one(SweepPlot).gamma == 1.15
+        await pilot.press("down")
+        await until(pilot, lambda: room.state.drawn is not None and room.state.drawn.question == room.state.question)
+        await pilot.press("l")
+        assert room.state.live is None and room.query_one(SweepAnswers).head[1].startswith("γ = 1: ")
+        assert not room.troubles
+
+    swept_root = sweeps.finished()[0].root
+    drive(swept_root, steps, asking=asking)
+
+
+def test_a_model_that_cannot_be_loaded_is_said_in_place(root: Path) -> None:
+    async def steps(pilot: "Pilot[Any]", room: SweepRoom) -> None:
+        await pilot.press("l")
+        await until(pilot, lambda: "there is no run 'ldm-" in room.troubles.get("live", ""))
+        assert "cannot be generated" in room.query_one(SweepAnswers).head[1]
+        await pilot.press("right", "escape")
+        await until(pilot, lambda: "live" not in room.troubles and bool(room.images))
+
+    drive(root, steps, asking=asking)
+
+
+def test_live_steps_stay_on_their_grid() -> None:
+    assert [stepped(1.25, 1), stepped(1.0, -1), stepped(0.0, -1), stepped(0.02, 1)] == [1.3, 0.95, 0.0, 0.05]
+
+
+def test_a_method_that_is_more_than_an_ldm_has_no_live_gamma() -> None:
+    now = state()
+    with pytest.raises(UsageError, match="no curve is scrubbed"):
+        model_of(None, None, Snapshot())
+    assert now.curve is not None
+    other = replace(now.curve, method="task-ldm-eq11")
+    with pytest.raises(UsageError, match="is not a HyperLDM alone; m chooses one of hnet-ldm"):
+        model_of(other, now.here, Snapshot())
 
 
 # Faults
