@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from textual.message import Message
+
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tui.beside import beside
 from metavqa_cli.tui.curve_book import CurveBook, CurvesPicture, Wish
@@ -14,6 +16,17 @@ WISH_SECONDS = 0.05  # between two answers to keys
 READ_SECONDS = 0.05  # of reading before the next look at what is wished
 BREATH_SECONDS = 0.001  # that the screen gets after each slice of a log
 SHARE = 4  # a picture may take this part of the time: one that takes long is made less often
+
+
+class CurvesDrawn(Message):
+    """Newer curves are there. Older ones that wait in the queue are of no use."""
+
+    def __init__(self, picture: CurvesPicture) -> None:
+        super().__init__()
+        self.picture = picture
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, CurvesDrawn)
 
 
 class CurveReader:

@@ -13,6 +13,9 @@ from metavqa_cli.tui.feed import RunView
 MOST_RUNS = 32  # shown at once: as many have a mark and colour of their own
 LEAST_ROWS, LOWEST_PAIR = 8, 14  # of a chart below another; of two charts in a low window
 SPREADS: dict[Spread | None, str] = {None: "", "range": "mean and range", "deviation": "mean ± s.d."}
+NOTHING = (
+    "No run of {} has curves yet: n in Runs (F2) starts a training, and `metavqa quickstart` makes the first runs."
+)
 HEADS = ("run", "what", "state", "step", "value", "smoothed")
 
 
@@ -63,6 +66,13 @@ def _steps(window: Window) -> str:
     whole = (window.start, window.stop) == (window.first, window.last)
     span = f"steps {window.start:,.0f}–{window.stop:,.0f}"
     return span if whole else f"{span} of {window.first:,.0f}–{window.last:,.0f}"
+
+
+def nothing_words(chosen: bool, settled: bool, root: str) -> str:
+    """What stands in place of charts: whether runs were chosen, whether their logs were read, and the workspace."""
+    if not chosen:
+        return NOTHING.format(root)
+    return "Nothing measured yet." if settled else "Reading the logs…"
 
 
 def chart_title(name: str, data: ChartData | None, log: bool) -> str:

@@ -1,8 +1,10 @@
 """What the room Curves costs: ``python -m tests.bench.curves`` prints JSON, times in milliseconds.
 
-A chart of four curves of 1,000 points, a picture of six metrics of four runs of 100,000 steps, and reading those.
+A chart of four curves of 1,000 points; six metrics of four runs of 100,000 steps, read and reduced; and how long the
+screen does not answer while such runs are read and while keys are pressed.
 """
 
+import asyncio
 import json
 import math
 import random
@@ -10,28 +12,39 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from metavqa_cli.schema.events import RunStarted, StepLogged, to_record
+from metavqa_cli.schema.events import RunStarted
 from metavqa_cli.store import runs
 from metavqa_cli.store.workspace import Workspace
+from metavqa_cli.tui.app import make_app
 from metavqa_cli.tui.chart import Curve, chart
 from metavqa_cli.tui.curve_book import CurveBook, Wish
+from metavqa_cli.tui.screens.curves import CurvesRoom
 
 METRICS = ("loss", "kl", "accuracy", "lr", "grad_norm", "tasks_per_s")
+SPIKE = 50.0  # once in each loss
 RUNS, STEPS = 4, 100_000
+KEYS = ("comma", *["less_than_sign"] * 10, *["plus"] * 4, *["left"] * 4, "y", "s", "b", "0")
+TICK = 0.01
 
 
-def write_log(path: Path, steps: int, seed: int = 0) -> None:
-    """A log of ``steps`` steps, all of ``METRICS`` at each."""
-    draw = random.Random(seed)
-    with path.open("w") as log:
-        log.write(json.dumps(to_record(RunStarted(path.parent.name, "hvae", steps))) + "\n")
-        for step in range(1, steps + 1):
-            metrics = {name: math.exp(-step / steps * 3) + 0.1 * draw.random() for name in METRICS}
-            log.write(json.dumps(to_record(StepLogged(step, metrics))) + "\n")
+def make_runs(here: Workspace, count: int, steps: int) -> tuple[str, ...]:
+    """Runs that differ in their seed and logged all of ``METRICS`` at each of ``steps`` steps."""
+    made = [runs.create(here, "hvae", f"{seed:08d}", {"seed": seed}, {}, {"name": "scenes"}) for seed in range(count)]
+    for seed, run in enumerate(made):
+        run.append(RunStarted(run.id, "hvae", steps))
+        draw = random.Random(seed)
+        with run.events_path.open("a") as log:
+            for step in range(1, steps + 1):
+                metrics = {name: math.exp(-step / steps * 3) + 0.1 * draw.random() for name in METRICS}
+                if step == steps * 7 // 10:
+                    metrics["loss"] = SPIKE
+                log.write(json.dumps({"event": "StepLogged", "step": step, "metrics": metrics}) + "\n")
+    return tuple(run.id for run in made)
 
 
-def mean_ms(work: Callable[[], object], times: int) -> float:
+def mean_ms(work: Callable[[], object], times: int = 1) -> float:
     """Milliseconds that ``work`` takes on average."""
     begun = time.perf_counter()
     for _ in range(times):
@@ -39,25 +52,66 @@ def mean_ms(work: Callable[[], object], times: int) -> float:
     return round((time.perf_counter() - begun) / times * 1e3, 2)
 
 
+def watched(count: int, steps: int) -> dict[str, Any]:
+    """The room on ``count`` runs from its first moment until all is read, then with keys pressed: how late a clock
+    that ticks every 10 ms was, and what was drawn in the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        here = Workspace(Path(folder))
+        return asyncio.run(_watched(here, make_runs(here, count, steps)))
+
+
+async def _watched(here: Workspace, shown: tuple[str, ...]) -> dict[str, Any]:
+    late: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            begun = time.perf_counter()
+            await asyncio.sleep(TICK)
+            late.append(time.perf_counter() - begun - TICK)
+
+    app, pictures = make_app(here.root, room="curves", selected=shown), set()
+    async with app.run_test(size=(120, 36)) as pilot:
+        ticking, begun = asyncio.create_task(tick()), time.perf_counter()
+        while not (isinstance(room := app.screen, CurvesRoom) and room.settled and room.picture.lines):
+            await asyncio.sleep(TICK)
+            pictures.add(id(room.picture) if isinstance(room, CurvesRoom) else 0)
+        found: dict[str, Any] = {"read_ms": round(1e3 * (time.perf_counter() - begun)), "pictures": len(pictures)}
+        found |= {f"reading_{name}": value for name, value in _lag(late).items()}
+        (loss, *_) = room.picture.charts["loss"].curves
+        found |= {"step": room.picture.lines[0].step, "points": len(loss.steps), "highest": max(loss.values)}
+        for key in KEYS:
+            await pilot.press(key)
+            while not room.settled:
+                await asyncio.sleep(TICK)
+        ticking.cancel()
+        return found | {f"keys_{name}": value for name, value in _lag(late).items()}
+
+
+def _lag(late: list[float]) -> dict[str, float]:
+    """The 95th percentile and the longest, in milliseconds; begins anew."""
+    ordered = sorted(late)
+    late.clear()
+    return {"lag_p95_ms": round(1e3 * ordered[int(0.95 * len(ordered))], 1), "lag_longest_ms": round(1e3 * ordered[-1])}
+
+
 def main() -> None:
-    found = {}
     curves = [
         Curve(k, range(1000), [math.sin(step / 50 + k) + step % 7 / 10 for step in range(1000)]) for k in range(4)
     ]
-    found["chart_four_curves"] = mean_ms(lambda: chart(curves, 100, 30, (0, 999)), 100)
+    found: dict[str, Any] = {"chart_of_four_curves_ms": mean_ms(lambda: chart(curves, 100, 30, (0, 999)), 100)}
     with tempfile.TemporaryDirectory() as folder:
         here = Workspace(Path(folder))
-        made = [runs.create(here, "hvae", f"{k:08d}", {"seed": k}, {}, {"name": "scenes"}).id for k in range(RUNS)]
-        for seed, run in enumerate(made):
-            write_log(here.runs_dir / run / "events.jsonl", STEPS, seed)
+        shown = make_runs(here, RUNS, STEPS)
         book = CurveBook(here)
-        book.follow(tuple(made))
-        found["read_four_logs_of_100k_steps"] = mean_ms(lambda: book.read(None), 1)
-        for name, wish in (("", {}), ("_smoothed_first", {"weight": 0.9}), ("_smoothed", {"weight": 0.9}),
-                           ("_band", {"weight": 0.9, "spread": "range"})):  # fmt: skip
-            asked = Wish(runs=tuple(made), columns=180, **wish)  # type: ignore[arg-type]
-            found[f"picture{name}"] = mean_ms(lambda asked=asked: book.picture(asked), 1)  # type: ignore[misc]
-    print(json.dumps(found, indent=2))
+        book.follow(shown)
+        found["read_ms"] = mean_ms(lambda: book.read(None))
+        found["picture_ms"] = mean_ms(lambda: book.picture(Wish(columns=180)))
+        found["picture_smoothed_ms"] = mean_ms(lambda: book.picture(Wish(columns=180, weight=0.9)))
+        found["picture_band_ms"] = mean_ms(lambda: book.picture(Wish(columns=180, weight=0.9, spread="range")))
+        found["picture_of_the_same_ms"] = mean_ms(
+            lambda: book.picture(Wish(columns=180, weight=0.9, spread="range", cursor=9.0))
+        )
+    print(json.dumps({**found, "one_run": watched(1, STEPS), "four_runs": watched(RUNS, STEPS)}, indent=2))
 
 
 if __name__ == "__main__":

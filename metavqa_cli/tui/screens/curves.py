@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -14,29 +13,17 @@ from metavqa_cli.tui.beside import post
 from metavqa_cli.tui.canvas import FINE, mark_of
 from metavqa_cli.tui.chart import layout_of
 from metavqa_cli.tui.curve_book import CurvesPicture, Wish
-from metavqa_cli.tui.curve_reader import CurveReader
-from metavqa_cli.tui.curve_rows import ShownRuns, chart_title, chart_values, runs_to_show, status
+from metavqa_cli.tui.curve_help import HELP, PANES
+from metavqa_cli.tui.curve_reader import CurveReader, CurvesDrawn
+from metavqa_cli.tui.curve_rows import ShownRuns, chart_title, chart_values, nothing_words, runs_to_show, status
 from metavqa_cli.tui.curve_wishes import NEXT_SPREAD, all_logs, cursor_moved, panned, smoothed_more, zoomed
-from metavqa_cli.tui.room import Pane, Room, RoomName
+from metavqa_cli.tui.room import Room, RoomName
 from metavqa_cli.tui.snapshot import Snapshot
 from metavqa_cli.tui.widgets.chart import Pictured
 from metavqa_cli.tui.widgets.chart_grid import ChartGrid, LinesTable
 
+MOST_CHARTS = 60
 COLUMNS = {"-narrow": 1, "-usual": 2, "-wide": 3}
-NOTHING = (
-    "No run of {} has curves yet: n in Runs (F2) starts a training, and `metavqa quickstart` makes the first runs."
-)
-
-
-class CurvesDrawn(Message):
-    """Newer curves are there. Older ones that wait in the queue are of no use."""
-
-    def __init__(self, picture: CurvesPicture) -> None:
-        super().__init__()
-        self.picture = picture
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, CurvesDrawn)
 
 
 class CurvesRoom(Room):
@@ -44,27 +31,10 @@ class CurvesRoom(Room):
 
     NAME: ClassVar[RoomName] = "curves"
     CSS_PATH = "curves.tcss"
-    HELP = (
-        "The training curves of the runs selected in Runs (F2), of the newest run if none is; they move while it "
-        "trains. All charts show the same steps. The same without a dashboard: metavqa runs curves RUN…"
-    )
-    PANES: ClassVar[tuple[Pane, ...]] = (
-        Pane(
-            "curves-charts",
-            "Charts",
-            "A chart for each metric. Every line ends in the mark that the table gives it, and its border tells the "
-            "values at the cursor, or the newest ones. y changes the axis of the chart that has the keyboard, Y all.",
-        ),
-        Pane(
-            "curves-lines",
-            "Lines",
-            "The runs that are shown: mark, name, state, step, and the value at the cursor (measured and smoothed) of "
-            "the chart that had the keyboard last. With b, runs that differ in nothing but their seed are one line: "
-            "their mean with a band from the lowest to the highest, then of a standard deviation to each side.",
-        ),
-    )
+    AUTO_FOCUS = ""  # the first chart gets the keyboard when it comes
+    HELP, PANES = HELP, PANES
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "log", "Log axis"),
+        Binding("y", "log", "Log"),
         Binding("Y", "log_all", "Log axis for all charts", show=False),
         Binding("s", "smooth", "Smooth"),
         Binding("b", "band", "Band"),
@@ -87,18 +57,22 @@ class CurvesRoom(Room):
         self.wish, self.picture = Wish(), CurvesPicture()
         self.shown_runs = ShownRuns(())
         self._reader: CurveReader | None = None
+        self._placing = False  # whether charts came or went that have no place yet
         self._focused_metric: str | None = None
 
     def compose_room(self) -> Iterable[Widget]:
-        yield Static("", id="curves-status", markup=False)
-        yield Static("", id="curves-nothing", classes="hidden", markup=False)
-        yield ChartGrid(self.look, id="curves-charts")
-        yield LinesTable(self.look, id="curves-lines", classes="pane")
+        # Kept, not asked for by name: newer curves may come while the screen is being taken down.
+        self.status = Static("", id="curves-status", markup=False)
+        self.nothing = Static("", id="curves-nothing", classes="hidden", markup=False)
+        self.grid, self.table = ChartGrid(self.look, id="curves-charts"), LinesTable(self.look, id="curves-lines")
+        return self.status, self.nothing, self.grid, self.table
 
     def on_mount(self) -> None:
-        self.query_one(LinesTable).border_title = "Lines"
+        self.table.border_title = "Lines"
         self._reader = CurveReader(self.dashboard.workspace, lambda picture: post(self, CurvesDrawn(picture)))
         self.watch(self.grid, "scroll_y", self._scrolled, init=False)
+        if self._shown is not None:
+            self.show_snapshot(self._shown)
 
     def on_unmount(self) -> None:
         if self._reader is not None:
@@ -114,10 +88,6 @@ class CurvesRoom(Room):
             self._reader.rest(False)
 
     @property
-    def grid(self) -> ChartGrid:
-        return self.query_one(ChartGrid)
-
-    @property
     def metric(self) -> str | None:
         """That of the chart that had the keyboard last, the first one before that."""
         names = self.picture.names
@@ -126,11 +96,14 @@ class CurvesRoom(Room):
     @property
     def settled(self) -> bool:
         """Whether the curves are drawn as wished, of all that the logs hold."""
-        return super().settled and self.picture.number == self.wish.number and not self.picture.behind
+        drawn = self.picture.number == self.wish.number and not self.picture.behind
+        return super().settled and drawn and not self._placing
 
     # Showing
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
+        if self._reader is None:
+            return  # nothing is there to show it on; when it is, it is shown
         self.shown_runs = runs_to_show(self.dashboard.selected, snapshot.views)
         if self.shown_runs.runs != self.wish.runs:
             self._ask(replace(self.wish, runs=self.shown_runs.runs, window=None, cursor=None, paused=False))
@@ -144,7 +117,10 @@ class CurvesRoom(Room):
             told = self.picture.troubles[number : number + 1]
             self.trouble(f"curves {number}", told[0] if told else None)
         if self.picture.names != before.names:
-            self.grid.set_metrics(self.picture.names)
+            self._placing = True
+            self.grid.set_metrics(self.picture.names[:MOST_CHARTS])
+            more = len(self.picture.names) - MOST_CHARTS
+            self.trouble("many", f"{more} more metrics have no chart; see `metavqa runs curves`" if more > 0 else None)
             self.call_after_refresh(self._place_charts)
         self._show_charts()
         self._show_words()
@@ -164,21 +140,15 @@ class CurvesRoom(Room):
 
     def _show_words(self) -> None:
         picture, wish = self.picture, self.wish
-        remark = self.shown_runs.remark
-        self.query_one("#curves-status", Static).update(status(picture, remark, wish.weight, wish.spread, wish.paused))
-        table, views = self.query_one(LinesTable), {view.id: view for view in self.dashboard.snapshot.views}
-        table.show(picture.lines, views, self.metric, wish.weight > 0)
+        views = {view.id: view for view in self.dashboard.snapshot.views}
+        self.status.update(status(picture, self.shown_runs.remark, wish.weight, wish.spread, wish.paused))
+        self.table.show(picture.lines, views, self.metric, wish.weight > 0)
         where = "newest values" if wish.cursor is None else f"at step {wish.cursor:,.0f}"
         title = chart_title(self.metric, None, False) if self.metric else ""
-        table.border_subtitle = self.look.text(f"{title}, {where}") if title else ""
-        nothing = self.query_one("#curves-nothing", Static)
-        nothing.update(self._nothing())
-        nothing.set_class(bool(picture.names), "hidden")
-
-    def _nothing(self) -> str:
-        if self.wish.runs:
-            return "Nothing measured yet." if self.settled else "Reading the logs…"
-        return NOTHING.format(self.look.text(str(self.dashboard.workspace.root)))
+        self.table.border_subtitle = self.look.text(f"{title}, {where}") if title else ""
+        root = str(self.dashboard.workspace.root)
+        self.nothing.update(self.look.text(nothing_words(bool(wish.runs), self.settled, root)))
+        self.nothing.set_class(bool(picture.names), "hidden")
 
     # What is wished
 
@@ -201,7 +171,7 @@ class CurvesRoom(Room):
         """Give the charts their places, and see which are in sight then."""
         self.grid.place(next((COLUMNS[name] for name in COLUMNS if self.has_class(name)), 2))
         if self.focused is None and self.grid.charts:
-            self.grid.charts[0].focus()
+            next(view for view in self.grid.charts if view.display).focus()
         self.call_after_refresh(self._look_round)
 
     def _scrolled(self) -> None:
@@ -209,6 +179,7 @@ class CurvesRoom(Room):
 
     def _look_round(self) -> None:
         """Wish for the charts that can be seen, in the width that they have."""
+        self._placing = False
         seen = self.grid.in_sight()
         width = max((view.size.width for view in self.grid.charts if view.metric in seen), default=0)
         if seen and width:
@@ -251,8 +222,8 @@ class CurvesRoom(Room):
         self._ask(replace(self.wish, paused=not self.wish.paused))
 
     def action_enlarge(self) -> None:
-        if self.grid.focused is not None:
-            self.grid.large = self.grid.focused.metric
+        if self.metric is not None:
+            self.grid.large = self.metric
             self._place_charts()
 
     def action_back(self) -> None:

@@ -13,6 +13,7 @@ from metavqa_cli.tui.chart import Curve, Row, chart
 from metavqa_cli.tui.look import Look
 from metavqa_cli.tui.palette import color_of
 
+
 @dataclass(frozen=True)
 class Pictured:
     """What a chart shows. ``note`` is what it says when no curve has a point in sight."""
@@ -38,7 +39,7 @@ class ChartView(Widget, can_focus=True):
         super().__init__(**how)
         self.metric, self._look = metric, look
         self.pictured = Pictured()
-        self._rows: tuple[tuple[object, ...], list[Strip]] = ((), [])
+        self._painted: tuple[Pictured | None, object, list[Strip]] = (None, None, [])
 
     def show(self, pictured: Pictured, title: str, values: str) -> None:
         """Paint ``pictured``, with these words in the border."""
@@ -56,10 +57,10 @@ class ChartView(Widget, can_focus=True):
         )  # fmt: skip
 
     def render_line(self, y: int) -> Strip:
-        key = (id(self.pictured), self.size, self.app.theme)
-        if self._rows[0] != key:
-            self._rows = (key, [self._strip(row) for row in self.rows()])
-        strips = self._rows[1]
+        pictured, how, strips = self._painted
+        if pictured is not self.pictured or how != (self.size, self.app.theme):
+            strips = [self._strip(row) for row in self.rows()]
+            self._painted = (self.pictured, (self.size, self.app.theme), strips)
         return strips[y] if y < len(strips) else Strip.blank(self.size.width, self.rich_style)
 
     def _strip(self, row: Row) -> Strip:

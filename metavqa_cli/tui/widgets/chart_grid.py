@@ -85,16 +85,27 @@ class ChartGrid(VerticalScroll, can_focus=False, inherit_bindings=False):
         return next((view for view in self.charts if view.has_focus or view.metric == self.large), None)
 
     def action_step(self, rows: int) -> None:
-        """Go to the chart above or below."""
+        """Go to the chart above or below; if one is large, to the one before or after it."""
         views, here = self.charts, self.focused
-        if here is not None and self.large is None:
-            place = views.index(here) + rows * self._columns
-            if 0 <= place < len(views):
-                views[place].focus()
+        place = -1 if here is None else views.index(here) + rows * self._columns
+        if not 0 <= place < len(views):
+            return
+        if self.large is not None:
+            self.large = views[place].metric
+            views[place].display = True
+            self.post_message(self.Resized())
+        views[place].focus()
 
 
-class LinesTable(VerticalScroll):
+class LinesTable(VerticalScroll, inherit_bindings=False):
     """One row for each line of the charts: its mark, name, state, step, and its value at the cursor."""
+
+    DEFAULT_CLASSES = "pane"
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "scroll_up", "Scroll up", show=False),
+        Binding("down", "scroll_down", "Scroll down", show=False),
+    ]
 
     def __init__(self, look: Look, **how: Any) -> None:
         super().__init__(**how)
