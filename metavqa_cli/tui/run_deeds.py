@@ -22,7 +22,7 @@ from metavqa_cli.tui.run_rows import children
 from metavqa_cli.tui.widgets.dialogs import Confirm
 
 if TYPE_CHECKING:
-    from metavqa_cli.tui.widgets.job_form import Started
+    from metavqa_cli.tui.widgets.command_form import Started
 
 MOST_NAMED = 4
 

@@ -1,45 +1,29 @@
 """The form that starts a training: every choice is seen at once in the command line that will run."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Grid, Horizontal, VerticalScroll
-from textual.screen import ModalScreen
-from textual.widgets import Button, Footer, Input, Label, Select, Static
+from textual.containers import Grid, VerticalScroll
+from textual.widgets import Footer, Input, Label, Select, Static
 
-from metavqa_cli.schema.errors import MetaVQAError
 from metavqa_cli.tui.commands import CHOICES, Wish, check, training
-from metavqa_cli.tui.jobs import command_line
 from metavqa_cli.tui.look import Look
+from metavqa_cli.tui.widgets.command_form import YES_NO, CommandForm
 
-Started = tuple[tuple[str, ...], bool]
 CHOICE_LABELS = {"--on": "generator", "--objective": "objective", "--method": "method", "": "-"}
-YES_NO = (("yes", True), ("no", False))  # in words: a switch says it by its place and colour alone
 FIELDS = ("gamma", "seed", "dataset", "overrides")
 HINTS = {"gamma": "guidance scale; empty: validated", "seed": "empty: as configured", "dataset": "empty: as configured",
          "overrides": "KEY=VALUE ..., e.g. ldm.epochs=20"}  # fmt: skip
 
 
-class JobForm(ModalScreen[Started | None]):
-    """Returns the arguments to start and whether the job goes on when the dashboard is closed; None for escape."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+s", "start", "Start", priority=True),
-        Binding("ctrl+y", "copy", "Copy the command", priority=True),
-        Binding("escape", "dismiss(None)", "Cancel"),
-    ]
+class JobForm(CommandForm):
+    """A training: what is trained, on what, and with which values."""
 
     def __init__(self, presets: Sequence[str], look: Look, wish: Wish | None = None) -> None:
-        super().__init__()
-        self.presets, self.look, self.first = tuple(presets), look, wish or Wish()
-        self.args: tuple[str, ...] | None = None
-        """What would be started now; None while it cannot be told (an open quote)."""
-        self.line = ""
-        """The same as it is typed."""
+        super().__init__(look)
+        self.presets, self.first = tuple(presets), wish or Wish()
 
     def compose(self) -> ComposeResult:
         first = self.first
@@ -60,17 +44,11 @@ class JobForm(ModalScreen[Started | None]):
                                            ("outlives", "goes on after quitting", False)):  # fmt: skip
                     yield Label(words)
                     yield Select(YES_NO, value=value, allow_blank=False, id=name)
-            yield Static("", id="line")
-            yield Static("", id="wrong")
-            with Horizontal(classes="buttons"):
-                yield Button("ctrl+s: start", id="start", variant="primary")
-                yield Button("ctrl+y: copy", id="copy")
-                yield Button("esc: cancel", id="cancel")
+            yield from self.compose_line()
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         self.query_one("#kind").focus()
-        self._show_line()
 
     @property
     def wish(self) -> Wish:
@@ -90,42 +68,13 @@ class JobForm(ModalScreen[Started | None]):
         self.query_one("#choice-label", Label).update(CHOICE_LABELS[CHOICES[kind][0]])
         for part in ("#gamma", "#gamma-label"):
             self.query_one(part).set_class(kind != "ldm", "hidden")
-        self._show_line()
 
-    @on(Select.Changed, "#choice, #preset, #with-parents")
-    @on(Input.Changed)
-    def _show_line(self) -> None:
-        wish, self.args, wrong = self.wish, None, ""
-        try:
-            self.args = training(wish)
-            check(wish)
-        except MetaVQAError as error:
-            wrong = str(error)
-        self.line = command_line(self.args) if self.args else ""
-        self.query_one("#line", Static).update(Text(self.look.text(f"$ {self.line}") if self.line else ""))
-        self.query_one("#wrong", Static).update(Text(self.look.text(f"! {wrong}") if wrong else ""))
-        self.query_one("#start", Button).disabled = bool(wrong)
+    def command(self) -> tuple[str, ...]:
+        return training(self.wish)
 
-    def action_start(self) -> None:
-        """Start, unless something is wrong with the command."""
-        if self.args and not self.query_one("#start", Button).disabled:
-            self.dismiss((self.args, self.query_one("#outlives", Select).value is True))
-
-    def action_copy(self) -> None:
-        """The command line, for a shell or a script."""
-        if self.line:
-            self.app.copy_to_clipboard(self.line)
-            self.notify(self.look.text(f"copied: {self.line}"), markup=False)
-
-    @on(Button.Pressed)
-    def press(self, event: Button.Pressed) -> None:
-        """The buttons do what the keys do."""
-        if event.button.id == "start":
-            self.action_start()
-        elif event.button.id == "copy":
-            self.action_copy()
-        else:
-            self.dismiss(None)
+    def check(self) -> str:
+        check(self.wish)
+        return ""
 
     def _choices(self, kind: str) -> list[tuple[str, str]]:
         return [(choice or "as configured", choice) for choice in CHOICES[kind][1]]
