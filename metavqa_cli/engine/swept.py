@@ -31,6 +31,8 @@ from metavqa_cli.tasks.taskset import Task, TaskSet, load_tasks
 KINDS = ("cell", "eval")
 SETTINGS = ("zero-shot", "few-shot", "control")  # what is measured on the test tasks
 
+EARLIER = "earlier"  # in place of a sentence: such runs are told together
+
 Stamp = tuple[int, int, int]
 
 
@@ -159,7 +161,7 @@ class Reader:
         """
         path, manifest = open_manifest(self.workspace, dataset)
         fingerprint = str(manifest["fingerprint"])
-        state = (dataset, fingerprint, _stamp(path / TASKS))
+        state = (dataset, fingerprint, _stamp(path / TASKS) if (path / TASKS).exists() else None)
         if state != self._dataset or self._tasks is None:
             self._tasks, self._known, self._dataset = _test_tasks(path / TASKS), {}, state
         tasks, judged = self._tasks
@@ -169,9 +171,12 @@ class Reader:
         measured = sorted(
             chain.from_iterable(ones for ones, _ in found.values()), key=lambda one: (one.created, one.run)
         )
-        return Swept(
-            dataset, tasks, judged, tuple(measured), tuple(problem for _, problem in found.values() if problem)
-        )
+        earlier = [name for name, (_, problem) in found.items() if problem == EARLIER]
+        problems = [problem for _, problem in found.values() if problem not in ("", EARLIER)]
+        if earlier:
+            who = f"run {earlier[0]} was" if len(earlier) == 1 else f"{len(earlier)} runs were"
+            problems.append(f"{who} measured on an earlier version of the dataset {dataset!r}")
+        return Swept(dataset, tasks, judged, tuple(measured), tuple(problems))
 
     def _ids(self) -> list[str]:
         try:
@@ -220,7 +225,7 @@ def _read(
         if manifest["kind"] not in KINDS or made["name"] != dataset:
             return (), ""
         if made["fingerprint"] != fingerprint:
-            return (), f"run {run.id} was measured on an earlier version of the dataset {dataset!r}"
+            return (), EARLIER
         read = _cell if manifest["kind"] == "cell" else _evaluation
         return tuple(_checked(one, tasks, judged) for one in read(run, manifest, judged)), ""
     except MetaVQAError as error:

@@ -321,12 +321,18 @@ def test_cells_of_other_datasets_are_left_out(workspace: Workspace) -> None:
     found = read(workspace)
     assert not {run.id, other.id} & {one.run for one in found.measured}
     assert found.problems == (f"run {other.id} was measured on an earlier version of the dataset 'mini'",)
+    rewrite(run, "run.json", dataset={"name": miniature.NAME, "fingerprint": "1"})
+    assert read(workspace).problems == ("2 runs were measured on an earlier version of the dataset 'mini'",)
 
 
 def test_a_dataset_that_is_gone_is_missing(workspace: Workspace) -> None:
     reader = Reader(workspace)
     reader.read(miniature.NAME)
-    shutil.rmtree(workspace.dataset_dir(miniature.NAME))
+    folder = workspace.dataset_dir(miniature.NAME)
+    (folder / "tasks.jsonl").unlink()
+    with pytest.raises(MissingError, match=r"tasks\.jsonl is missing"):
+        reader.read(miniature.NAME)
+    shutil.rmtree(folder)
     with pytest.raises(MissingError, match="there is no dataset 'mini'"):
         reader.read(miniature.NAME)
 
