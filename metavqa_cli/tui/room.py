@@ -84,8 +84,8 @@ class Room(Screen[None]):
         return self._shown is not None
 
     def take(self, snapshot: Snapshot) -> None:
-        """A newer snapshot, from the dashboard."""
-        if snapshot.read_at:
+        """A newer snapshot, from the dashboard. Ignored while the room has no widgets (not yet, or no longer)."""
+        if snapshot.read_at and self.query("#rooms"):
             self.trouble("workspace", snapshot.trouble)
             self._shown = snapshot
             self.show_snapshot(snapshot)
