@@ -163,15 +163,15 @@ def reading(sweep: "Sweep", curve: "Curve | None", point: "Point | None") -> lis
     if curve is None or point is None:
         return []
     seeds, tasks = _count(len(point.seeds), "seed"), _count(point.tasks, "task")
-    sd = f", s.d. {point.sd:.2f}" if point.sd is not None else ""
+    sd = f" ± {point.sd:.2f}" if point.sd is not None else ""
     lines = [f"γ = {point.gamma:g}: {point.mean:.2f} %{sd} ({seeds}), 95 % {point.low:.2f}–{point.high:.2f} ({tasks})"]
     if point.diff is not None and sweep.multitask is not None:
         mean, low, high = point.diff
-        lines.append(f"{mean:+.2f} points to {sweep.multitask.label}, 95 % {low:+.2f} to {high:+.2f} (paired)")
+        lines.append(f"{mean:+.2f} points to {sweep.multitask.label}, 95 % {low:+.2f} to {high:+.2f}")
     if curve.validated is not None:
         lines.append(f"{curve.validated.mean:.2f} % at the validated γ: {_gammas(curve.validated)}")
     if sweep.kind == "eval":
-        lines.append("from the newest evaluation, of one seed; n starts a sweep over more γ and seeds")
+        lines.append("one seed, from the newest evaluation; n starts a sweep")
     return [*lines, *(f"left out: {words}" for words in sweep.left_out)]
 
 

@@ -12,7 +12,8 @@ HELP = (
 )
 PANES = (
     Pane("sweep-curves", "Accuracy against γ", "Left and right move the line to the next measured γ of the curve "
-         "that is marked (here); the words below say what stands there."),
+         "that is marked (here). The words below say what stands there: mean ± s.d. over the seeds, 95 % interval over "
+         "the tasks, and the difference to Uncond. Multitask, paired task by task."),
     Pane("sweep-tasks", "Tasks", "The test tasks with their accuracy at the line and its change from the γ where "
          "the line was before. / filters by words of the question or family."),
     Pane("sweep-answers", "Answers", "What all samples and seeds answered to the task's query images: the most "

@@ -130,13 +130,13 @@ def test_the_words_say_the_numbers_at_the_line() -> None:
     sweep = found()
     point = sweep.curves[0].points[1]
     first, second, third = reading(sweep, sweep.curves[0], point)
-    assert first == (f"γ = 1: {point.mean:.2f} %, s.d. {point.sd:.2f} (2 seeds), "
+    assert first == (f"γ = 1: {point.mean:.2f} % ± {point.sd:.2f} (2 seeds), "
                      f"95 % {point.low:.2f}–{point.high:.2f} (13 tasks)")  # fmt: skip
     assert second.startswith(f"{point.diff[0]:+.2f} points to Uncond. Multitask, 95 % {point.diff[1]:+.2f} to ")
     validated = sweep.curves[0].validated
     assert third.startswith(f"{validated.mean:.2f} % at the validated γ: ")
     assert all(f"{gamma:g}" in third for gamma in validated.gammas)
-    assert "s.d." not in reading(sweep, sweep.curves[0], sweep.curves[0].points[0])[0], "of one seed there is none"
+    assert "±" not in reading(sweep, sweep.curves[0], sweep.curves[0].points[0])[0], "of one seed there is none"
 
 
 def test_a_curve_put_aside_is_not_drawn_unless_it_is_scrubbed() -> None:
@@ -739,7 +739,7 @@ def test_an_evaluation_alone_is_shown_as_one(tmp_path: Path) -> None:
     sweeps.add(workspace, miniature.run("eval"))
 
     async def steps(pilot: "Pilot[Any]", room: SweepRoom) -> None:
-        assert "from the newest evaluation, of one seed" in text_of(room, "sweep-words")
+        assert "one seed, from the newest evaluation; n starts a sweep" in text_of(room, "sweep-words")
         assert room.images and room.board.sweep is not None and room.board.sweep.kind == "eval"
 
     drive(workspace.root, steps)

@@ -15,6 +15,10 @@ from textual.widgets.option_list import Option
 class ChooseOne(ModalScreen[str | None]):
     """One of ``options``, which are shown as they are. Returns it; None for escape."""
 
+    DEFAULT_CSS = """
+    ChooseOne { align: center middle; }
+    ChooseOne OptionList { height: auto; max-height: 20; margin: 1 0; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Cancel")]
 
     def __init__(self, title: str, options: Sequence[str], now: str | None) -> None:
@@ -40,6 +44,10 @@ class ChooseSome(ModalScreen[tuple[int, ...] | None]):
     Returns the places of the chosen ones, in order; None for escape.
     """
 
+    DEFAULT_CSS = """
+    ChooseSome { align: center middle; }
+    ChooseSome OptionList { height: auto; max-height: 20; margin: 1 0; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Cancel"),
         Binding("space", "turn", "Take or leave"),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MOST = 60  # pictures of a task that are shown
+SMALL = 19  # columns of a picture with what is around it: many at a glance
 BATCH = 6  # handed over at once: drawing more takes longer than a key press may wait
 PATIENCE = 0.08  # seconds on a task before its images are read: who scrolls by needs none
 NO_PICTURES = "the dataset does not say where its images are; `metavqa dataset verify` tells more"
@@ -159,7 +160,7 @@ class SweepPictures(Vertical):
             for picture, tile in zip(gallery.query(Picture), tiles, strict=False):
                 picture.show(tile.image, tile.label, tile.missing)
         else:
-            gallery.show(tiles)
+            gallery.show(tiles, columns=max(1, self.size.width // SMALL))
         nothing = self.query_one(Static)
         nothing.update(Text(NO_PICTURES if self._images and not self._places else ""))
         nothing.set_class(not (self._images and not self._places), "hidden")
