@@ -193,7 +193,7 @@ class CurveBook:
     def _name(self, group: tuple[str, ...]) -> str:
         if len(group) == 1:
             return group[0]
-        seeds = [str(self._followed[run].seed) for run in group]
+        seeds = sorted((str(self._followed[run].seed) for run in group), key=lambda seed: (len(seed), seed))
         return f"{self._followed[group[0]].what}, seeds {', '.join(seeds)}"
 
     def _freeze(self, paused: bool) -> None:

@@ -109,7 +109,7 @@ def lines_table(
     widths = [max(cell_len(row[column]) for row in rows) for column in range(len(HEADS))]
     if not smoothing or all(line.readings.get(metric or "") is None for line in lines):
         widths[5] = 0
-    for column in (1, 2, 5, 3):
+    for column in (1, 2, 3, 5):
         if sum(widths) + 2 * (sum(map(bool, widths)) - 1) > width:
             widths[column] = 0
     widths[0] = max(1, min(widths[0], width - sum(widths[1:]) - 2 * sum(map(bool, widths[1:]))))
@@ -134,15 +134,16 @@ def _cells(line: Line, views: Mapping[str, RunView], metric: str | None, smoothi
     states = [*dict.fromkeys(view.state for view in known)] if len(known) == len(line.runs) else ["removed"]
     total = known[0].total_steps if known else None
     step = "-" if line.step is None else f"{line.step:,.0f}" + (f"/{total:,}" if total else "")
-    value, smoothed = values_of(line.readings.get(metric or ""), len(line.runs) > 1)
+    value, smoothed = values_of(line.readings.get(metric or ""), smoothing)
     return line.name, what, ", ".join(states), step, value, smoothed if smoothing else ""
 
 
-def values_of(reading: Reading | None, several: bool) -> tuple[str, str]:
-    """The measured and the smoothed value as text; for several runs their mean and the edges of the band."""
+def values_of(reading: Reading | None, smoothing: bool) -> tuple[str, str]:
+    """The measured and the smoothed value as text. Of several runs there is one mean, with the edges of its band: of
+    the smoothed values with ``smoothing``, else of the measured ones."""
     if reading is None:
         return "-", "-"
-    if several and reading.low is not None and reading.high is not None:
-        edges = f"{tick_text(reading.low)} – {tick_text(reading.high)}"
-        return f"{tick_text(reading.raw)} ({edges})", tick_text(reading.smoothed)
-    return tick_text(reading.raw, 5), tick_text(reading.smoothed, 5)
+    if reading.low is None or reading.high is None:
+        return tick_text(reading.raw, 5), tick_text(reading.smoothed, 5)
+    mean = f"{tick_text(reading.raw)} ({tick_text(reading.low)} – {tick_text(reading.high)})"
+    return ("-", mean) if smoothing else (mean, "-")
