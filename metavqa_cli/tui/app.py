@@ -18,7 +18,7 @@ from typing import Any, ClassVar, cast
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
-from textual.filter import LineFilter
+from textual.filter import LineFilter, Monochrome, NoColor
 from textual.reactive import reactive
 from textual.screen import Screen
 
@@ -97,7 +97,8 @@ class Dashboard(App[int]):
         with_color = os.environ.pop("NO_COLOR", None)  # Textual takes any, even an empty one, as a wish
         if not look.color:
             os.environ["NO_COLOR"] = "1"
-        super().__init__()  # removes it
+        super().__init__()
+        os.environ.pop("NO_COLOR", None)
         if with_color is not None:
             os.environ["NO_COLOR"] = with_color
         self.workspace, self.first_room, self.dataset_wish = workspace, room, dataset
@@ -110,6 +111,7 @@ class Dashboard(App[int]):
         self._reading_since: float | None = None
         self._read_took = 0.0
         self._announced: set[int] = set()
+        self._asked_to_leave = False
         self._wished: dict[RoomName, dict[str, Any]] = {}
 
     # Life
@@ -125,7 +127,8 @@ class Dashboard(App[int]):
         self.set_interval(min(0.25, self.look_seconds), self._tick)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        filters = list(super().get_line_filters())
+        usual = super().get_line_filters()
+        filters = [NoColor() if isinstance(one, Monochrome) else one for one in usual]  # greys are colours as well
         return [*filters, AsciiFilter()] if self.look.ascii else filters
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
@@ -147,14 +150,16 @@ class Dashboard(App[int]):
     async def action_leave(self) -> None:
         """Quit; with jobs running, only after asking what becomes of them."""
         running = self.jobs.running()
-        if not running or isinstance(self.screen, Confirm):
+        if not running or self._asked_to_leave:  # asked once more, the job ends with the dashboard
             self.exit(0)
             return
+        self._asked_to_leave = True
         count = f"{len(running)} job{'s' * (len(running) > 1)}"
         answers = (("k", "keep running"), ("s", "stop with a checkpoint"))
         self.push_screen(Confirm(f"{count} started here: what becomes of them?", answers), self._leave)
 
     def _leave(self, answer: str | None) -> None:
+        self._asked_to_leave = False
         if answer is not None:
             for job in self.jobs.all:
                 job.outlives = answer == "k"

@@ -12,8 +12,8 @@ from metavqa_cli.schema.text import ASCII, neutral
 
 # One character for one, so that nothing moves: what Textual and this dashboard draw frames, bars and marks with.
 SINGLE = str.maketrans({
-    **dict.fromkeys("─━═╌┄┈▁▔▂▃", "-"), **dict.fromkeys("│┃║▌▐▎▊▍▏▕", "|"),
-    **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╰╯╔╗╚╝╺╸", "+"), **dict.fromkeys("█▀▄▇▆▅", "#"), **dict.fromkeys("░▒▓", ":"),
+    **dict.fromkeys("─╌┄┈▁▔▂▃", "-"), **dict.fromkeys("━═", "="), **dict.fromkeys("│┃║▌▐▎▊▍▏▕", "|"),
+    **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╰╯╔╗╚╝╺╸┏┓┗┛┣┫┳┻╋", "+"), **dict.fromkeys("█▀▄▇▆▅", "#"), **dict.fromkeys("░▒▓", ":"),
     "●": "*", "○": "o", "◉": "@", "◌": ".", "▶": ">", "►": ">", "▼": "v", "▲": "^", "△": "^", "▽": "v", "◀": "<",
     "⭘": "O", "✓": "x", "✔": "x", "✗": "x", "★": "*", "☆": "*", "…": ".", "·": "-", "•": "*", "→": ">", "←": "<",
     "↑": "^", "↓": "v", "γ": "g", "±": "~", "×": "x", "–": "-", "—": "-", "⏎": "<", "≥": ">", "≤": "<", "“": '"',

@@ -132,6 +132,12 @@ class RunsRoom(Room):
         nothing.update(Text(self.look.text(words)))
         nothing.set_class(bool(shown) or (snapshot.trouble is not None and not known), "hidden")
 
+    def action_pane(self, number: int) -> None:
+        """Hide or show a pane; the other side takes the room of a side without any."""
+        super().action_pane(number)
+        self.query_one("#runs-left").display = self.list.display
+        self.query_one("#runs-right").display = any(self.query_one(f"#{pane.id}").display for pane in self.PANES[1:])
+
     @on(RunList.Highlighted)
     def _show_details(self) -> None:
         snapshot, app = self.dashboard.snapshot, self.dashboard
