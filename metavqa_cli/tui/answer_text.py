@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
+from rich.console import Console
 from rich.text import Text
 
 from metavqa_cli.tui.look import Look
@@ -18,7 +21,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉"
 SHOWN_ANSWERS, SHOWN_IMAGES = 5, 200
 INDENT, NUMBER = 2, 6  # columns before an answer, and of " 0.81 "
 LEAST = 34  # columns that a result is laid out in, at least
-OURS, CLIP = "generated", "zero-shot CLIP"
+TITLES, SHORT_TITLES = ("generated", "zero-shot CLIP"), ("ours", "CLIP")
 
 
 def bar(share: float, width: int, ascii: bool = False) -> str:
@@ -62,9 +65,9 @@ def columns(answers: Sequence[str], width: int) -> Columns:
 def header_text(widths: Columns, look: Look) -> Text:
     """What the two columns of bars are."""
     each = NUMBER + widths.bar
-    return Text(
-        " " * (INDENT + widths.answer) + "".join(f" {cut(name, each - 1, look)}" for name in (OURS, CLIP)), "dim"
-    )
+    titles = TITLES if cell_len(TITLES[1]) < each else SHORT_TITLES
+    names = "".join(f" {cut(name, each - 1, look)}" for name in titles)
+    return Text(" " * (INDENT + widths.answer) + names, "dim")
 
 
 def judgement_text(judgement: "Judgement", width: int, widths: Columns, look: Look, was: str | None = None) -> Text:
@@ -90,15 +93,16 @@ def _title(judgement: "Judgement", width: int, look: Look, was: str | None) -> T
     if clip != top:
         says += f" (CLIP: {look.text(clip)})"
     name = look.text(Path(judgement.image).name)
-    room = max(8, width - min(cell_len(says), width * 2 // 3) - 2)
-    line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(cut(name, min(cell_len(name), room), look), "bold underline")
-    return line.append(f": {says}", "bold" if was is not None else "")
+    name = cut(name, min(cell_len(name), max(width // 3, width - 2 - cell_len(says))), look)
+    says = cut(says, min(cell_len(says), width - 2 - cell_len(name)), look)
+    return Text.assemble((name, "bold underline"), (f": {says}", "bold" if was is not None else ""))
 
 
 def head_text(result: Result, look: Look, before: Result | None = None) -> Text:
     """Question and choices, and how much is other than ``before``."""
-    text = Text(look.text(result.answer.classifier.question), "bold").append(f"\n{result.how}", "dim not bold")
+    text = Text(look.text(result.answer.classifier.question), "bold").append(
+        f"\n{look.text(result.how)}", "dim not bold"
+    )
     if before is not None:
         text.append(f"\n{look.text(comparison(before, result))}", "bold")
     return text
@@ -140,26 +144,48 @@ def choices(result: Result) -> Mapping[str, str]:
     }  # fmt: skip
 
 
-def result_text(result: Result, width: int, look: Look, before: Result | None = None, *, brief: bool = False) -> Text:
-    """A whole result in ``width`` columns, its changes against ``before`` marked; ``brief``: with a short head."""
+def result_lines(
+    result: Result, width: int, look: Look, before: Result | None = None, *, brief: bool = False
+) -> list[Text]:
+    """A whole result, line by line, in ``width`` columns (at least ``LEAST``), its changes against ``before`` marked.
+
+    ``brief``: with a short head, and what else is known of it at the end.
+    """
     width = max(LEAST, width)
-    judged = result.answer.judgements
     made_of = f"[{look.text(result.answer.classifier.template)}] {look.text(result.run)}; {result.times}"
-    more = [Text(made_of, "dim"), *([warnings_text(result, look)] if result.warnings else [])]
-    parts = [head_text(result, look, before), *([] if brief else more), Text()]
+    more = [*wrapped(Text(made_of, "dim"), width), *wrapped(warnings_text(result, look), width)]
+    head = wrapped(head_text(result, look, before), width)
+    near = wrapped(near_text(result, look), width)
+    judged = _judged_lines(result, width, look, {} if before is None else changes(before, result))
+    return [*head, *([] if brief else more), Text(), *judged, *(more if brief else []), *near]
+
+
+def _judged_lines(result: Result, width: int, look: Look, changed: Mapping[str, str]) -> list[Text]:
+    """The images, with an empty line after each."""
+    judged = result.answer.judgements
+    if not judged:
+        return [*wrapped(Text("no image was judged: choose some, then ask again"), width), Text()]
     widths = columns([look.text(answer) for answer in result.answer.classifier.answers], width)
-    changed = {} if before is None else changes(before, result)
-    if judged:
-        parts.append(header_text(widths, look))
-    else:
-        parts.append(Text("no image was judged: choose some, then ask again"))
+    lines = [header_text(widths, look)]
     for judgement in judged[:SHOWN_IMAGES]:
-        parts += [judgement_text(judgement, width, widths, look, changed.get(judgement.image)), Text()]
-    if len(judged) > SHOWN_IMAGES:
-        left = len(judged) - SHOWN_IMAGES
-        parts += [Text(f"and {left:,} more images; the command that c copies prints all", "dim"), Text()]
-    parts += [*(more if brief else []), near_text(result, look)]
-    return Text("\n").join(parts)
+        shown = judgement_text(judgement, width, widths, look, changed.get(judgement.image))
+        lines += [*shown.split("\n"), Text()]
+    left = len(judged) - SHOWN_IMAGES
+    if left > 0:
+        words = f"and {left:,} more images; the command that c copies prints all"
+        lines += [*wrapped(Text(words, "dim"), width), Text()]
+    return lines
+
+
+def wrapped(text: Text, width: int) -> list[Text]:
+    """``text`` folded into lines of ``width`` columns; no line of no text."""
+    return list(text.wrap(_console(), width)) if text else []
+
+
+@cache
+def _console() -> Console:
+    """What rich folds text with; nothing is printed."""
+    return Console(file=StringIO())
 
 
 def history_line(result: Result, look: Look, pinned: bool, width: int) -> str:
@@ -167,5 +193,5 @@ def history_line(result: Result, look: Look, pinned: bool, width: int) -> str:
     made = result.answer.classifier
     mark = look.pick("◆", "p") if pinned else " "
     end = f" {len(result.answer.judgements)} img"
-    start = f"{mark}{result.number:>3} γ {made.gamma:<5g}"
+    start = look.text(f"{mark}{result.number:>3} γ {made.gamma:<5g}")
     return start + cut(f" {look.text(made.question)}", max(4, width - cell_len(start) - len(end)), look) + end

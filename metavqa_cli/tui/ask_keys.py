@@ -4,7 +4,7 @@ from textual.binding import Binding, BindingType
 
 from metavqa_cli.tui.room import Pane
 
-WITHOUT_INPUT = frozenset({"change", "pin", "save", "copy", "next_list", "proposed", "model", "again", "pictures"})
+WITHOUT_INPUT = frozenset({"change", "desk", "next_list", "proposed", "model", "again", "pictures"})
 HELP = (
     "Type a question and press enter: a classifier is generated for it and judges the chosen images. The same "
     "without a dashboard: metavqa ask, metavqa generate; c copies the exact command line."
@@ -28,14 +28,14 @@ BINDINGS: list[BindingType] = [
     Binding("left_curly_bracket", "change('samples', -1)", "Samples", key_display="{ }"),
     Binding("right_curly_bracket", "change('samples', 1)", "More samples", show=False, key_display="}"),
     Binding("s", "change('sampler', 1)", "Sampler"),
-    Binding("p", "pin", "Pin"),
-    Binding("w", "save", "Save"),
-    Binding("c", "copy", "Copy command"),
+    Binding("p", "desk('pin')", "Pin"),
+    Binding("w", "desk('save')", "Save"),
+    Binding("c", "desk('copy')", "Copy"),
     Binding("d", "next_list", "Images"),
     Binding("a", "proposed", "Proposed answers", show=False),
     Binding("m", "model", "Model"),
     Binding("r", "again", "Load again", show=False),
     Binding("k", "pictures", "Picture renderer", show=False),
     Binding("x", "cancel", "Cancel"),
-    Binding("escape", "leave", "To the answers"),
+    Binding("escape", "leave", "Leave"),
 ]

@@ -135,15 +135,19 @@ def save(asker: "Asker", checkpoint: Checkpoint, *, result: Result, path: Path) 
     return path
 
 
-def stepped(result: Result, what: str, direction: int) -> dict[str, str]:
-    """The fields, as they are typed, that change γ by a quarter, the samples by a factor of two, or the sampler."""
-    made = result.answer.classifier
+def stepped(result: Result, typed: Mapping[str, str], what: str, direction: int) -> dict[str, str]:
+    """The field, as it is typed, that changes γ by a quarter, the samples by a factor of two, or the sampler.
+
+    From what is ``typed``, or what the result was made with where nothing is: keys may come faster than results.
+    """
+    made, chosen = result.answer.classifier, read_choices(typed)
     if what == "gamma":
-        return {"gamma": f"{max(0.0, made.gamma + direction * GAMMA_STEP):g}"}
+        gamma = made.gamma if chosen["gamma"] is None else float(chosen["gamma"])
+        return {"gamma": f"{max(0.0, gamma + direction * GAMMA_STEP):g}"}
     if what == "samples":
-        samples = int(made.sampler["samples"])
+        samples = int(chosen["samples"] or made.sampler["samples"])
         return {"samples": str(max(1, min(MAX_SAMPLES, samples * 2 if direction > 0 else samples // 2)))}
-    return {"sampler": "ddpm" if made.sampler["sampler"] == "ddim" else "ddim"}
+    return {"sampler": "ddpm" if (chosen["sampler"] or made.sampler["sampler"]) == "ddim" else "ddim"}
 
 
 def read_choices(typed: Mapping[str, str]) -> dict[str, float | int | str | None]:

@@ -21,7 +21,7 @@ from metavqa_cli.tui.answer_text import (
     comparison,
     cut,
     history_line,
-    result_text,
+    result_lines,
 )
 from metavqa_cli.tui.ask_history import KEPT, History
 from metavqa_cli.tui.look import Look
@@ -54,6 +54,11 @@ def result(gamma: float = 1.0, tops: tuple[str, ...] = ("red",), question: str =
     return Result(more.get("request", Request(question)), answer, files, more.get("wrong", ()), 5.0)  # type: ignore[arg-type]
 
 
+def shown(*args: Any, **how: Any) -> str:
+    """The lines of a result as one text."""
+    return "\n".join(line.plain for line in result_lines(*args, **how))
+
+
 @pytest.mark.parametrize(
     ("share", "fine", "plain"),
     [(0, "    ", "    "), (1, "████", "####"), (0.5, "██  ", "##  "), (0.28125, "█▏  ", "#   "), (7, "████", "####"),
@@ -80,27 +85,27 @@ def test_the_columns_of_a_result_fit_into_its_width(answers: list[str], width: i
 
 @given(st.text(max_size=30), st.integers(3, 20))
 def test_cut_text_has_exactly_the_width(text: str, width: int) -> None:
-    shown = FINE.text(text)
-    assert cell_len(cut(shown, width, FINE)) == width
+    assert cell_len(cut(FINE.text(text), width, FINE)) == width
 
 
 @pytest.mark.parametrize("width", [34, 38, 50, 100])
 @pytest.mark.parametrize("look", [PLAIN, FINE])
 def test_every_row_of_bars_has_the_same_columns_and_fits(width: int, look: Look) -> None:
-    text = result_text(result(tops=("red", "blue")), width, look).plain
+    text = shown(result(tops=("red", "blue")), width, look)
     rows = [line for line in text.splitlines() if line.startswith("  ") and " 0." in line]
     assert len(rows) == 6 and all(cell_len(row) <= width for row in rows)
     assert len({row.index(" 0.") for row in rows}) == 1
     assert text.isascii() or not look.ascii
-    header = next(line for line in text.splitlines() if "zero-shot" in line)
-    assert header.index("zero-shot") == rows[0].index(" 0.", rows[0].index(" 0.") + 1) + 1
+    words = "zero-shot CLIP" if width >= 50 else "CLIP"
+    header = next(line for line in text.splitlines() if line.startswith("   ") and words in line)
+    assert header.index(words) == rows[0].index(" 0.", rows[0].index(" 0.") + 1) + 1
 
 
 def test_a_result_says_everything_about_itself() -> None:
-    text = result_text(result(wrong=("b.png is empty",), samples=1), 100, FINE).plain
-    for words in ("What color?", "[it is {}]", "γ 1", "ddim 10 steps", "1 sample,", "seed 0", "ldm-1", "! it is far away",
-                  "! b.png is empty", "generate 20 ms", "images 5 ms", "What colour? 0.90", "img0.png: red (CLIP: blue)",
-                  "0.75", "0.50"):  # fmt: skip
+    text = shown(result(wrong=("b.png is empty",), samples=1), 100, FINE)
+    for words in ("What color?", "[it is {}]", "γ 1", "ddim 10 steps", "1 sample,", "seed 0", "ldm-1", "0.75", "0.50",
+                  "! it is far away", "! b.png is empty", "generate 20 ms", "images 5 ms", "What colour? 0.90",
+                  "img0.png: red (CLIP: blue)"):  # fmt: skip
         assert words in text
 
 
@@ -108,22 +113,32 @@ def test_an_answer_that_changed_is_marked_in_words() -> None:
     before, after = result(1.0, ("red", "blue")), result(1.5, ("blue", "blue"))
     assert changes(before, after) == {"/pictures/img0.png": "red"}
     assert comparison(before, after) == "1 of 2 first answers changed with γ 1 → 1.5"
-    text = result_text(after, 80, PLAIN, before).plain
+    text = shown(after, 80, PLAIN, before)
     assert "img0.png: red -> blue, changed" in text and "img1.png: blue\n" in text
     assert "1 of 2 first answers changed with gamma 1 -> 1.5" in text
 
 
+@pytest.mark.parametrize("brief", [False, True])
+def test_no_line_is_wider_than_the_view(brief: bool) -> None:
+    question = "Is " + "very " * 30 + "long?"
+    long = result(question=question, wrong=("x" * 100,), tops=("red", ANSWERS[2]))
+    before = result(2.0, tops=("blue", "red"), question=question)
+    for width in (34, 60, 120):
+        lines = result_lines(long, width, FINE, before, brief=brief)
+        assert all(cell_len(line.plain.rstrip()) <= width for line in lines)
+
+
 def test_a_long_list_of_images_ends_with_how_many_more_there_are() -> None:
-    text = result_text(result(tops=("red",) * (SHOWN_IMAGES + 3)), 80, FINE).plain
+    text = shown(result(tops=("red",) * (SHOWN_IMAGES + 3)), 80, FINE)
     assert text.count("img") == SHOWN_IMAGES and "and 3 more images" in text
 
 
 def test_a_result_without_images_says_how_to_get_some() -> None:
-    assert "no image was judged: choose some" in result_text(result(tops=()), 80, FINE).plain
+    assert "no image was judged: choose some" in shown(result(tops=()), 80, FINE)
 
 
 def test_text_from_elsewhere_cannot_steer_the_terminal() -> None:
-    text = result_text(result(question="What\x1b[31m [bold]color[/bold]?"), 80, FINE).plain
+    text = shown(result(question="What\x1b[31m [bold]color[/bold]?"), 80, FINE)
     assert "\x1b" not in text and "[bold]color[/bold]?" in text
 
 
@@ -159,11 +174,8 @@ def test_two_stay_pinned_and_the_oldest_makes_room() -> None:
         assert history.pin() is True
     assert history.pinned == results[1:]
     new = history.add(result(4))
-    assert [(one.result, one.pinned) for one in history.shown()] == [
-        (results[1], True),
-        (results[2], True),
-        (new, False),
-    ]
+    assert [one.result for one in history.shown()] == [*results[1:], new]
+    assert [one.pinned for one in history.shown()] == [True, True, False]
     history.bring_back(1)
     assert len(history.shown()) == 2 and history.pin() is False and history.pinned == [results[1]]
 
@@ -194,11 +206,18 @@ def test_a_choice_that_makes_no_sense_is_refused_by_name(typed: dict[str, str]) 
 
 def test_keys_step_gamma_by_a_quarter_samples_by_two_and_turn_the_sampler() -> None:
     one = result(0.1)
-    assert stepped(one, "gamma", 1) == {"gamma": "0.35"} and stepped(one, "gamma", -1) == {"gamma": "0"}
-    assert stepped(one, "samples", 1) == {"samples": "8"} and stepped(one, "samples", -1) == {"samples": "2"}
-    assert stepped(result(samples=1), "samples", -1) == {"samples": "1"}
-    assert stepped(one, "sampler", 1) == {"sampler": "ddpm"}
-    assert stepped(result(sampler="ddpm"), "sampler", 1) == {"sampler": "ddim"}
+    assert stepped(one, {}, "gamma", 1) == {"gamma": "0.35"} and stepped(one, {}, "gamma", -1) == {"gamma": "0"}
+    assert stepped(one, {}, "samples", 1) == {"samples": "8"} and stepped(one, {}, "samples", -1) == {"samples": "2"}
+    assert stepped(result(samples=1), {}, "samples", -1) == {"samples": "1"}
+    assert stepped(one, {}, "sampler", 1) == {"sampler": "ddpm"}
+    assert stepped(result(sampler="ddpm"), {}, "sampler", 1) == {"sampler": "ddim"}
+
+
+def test_keys_go_on_from_what_is_typed_though_its_result_is_still_to_come() -> None:
+    typed = {"gamma": "2", "samples": "1", "sampler": "ddpm"}
+    assert stepped(result(0.1), typed, "gamma", 1) == {"gamma": "2.25"}
+    assert stepped(result(0.1), typed, "samples", 1) == {"samples": "2"}
+    assert stepped(result(0.1), typed, "sampler", 1) == {"sampler": "ddim"}
 
 
 # The command line

@@ -414,7 +414,7 @@ def test_a_running_generation_is_cancelled_and_the_earlier_result_stays(folder: 
         await visit.until(lambda: "generating" in visit.text())
         await visit.press("x")
         may.set()
-        await visit.until(lambda: not visit.room.is_generating)
+        await visit.until(lambda: not visit.room.state.is_generating)
         hooks[0].remove()
         assert steps == [10] and visit.result is first
         assert any("cancelled" in sentence for sentence in visit.said)

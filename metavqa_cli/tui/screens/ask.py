@@ -1,13 +1,12 @@
 """The room Ask: a typed question becomes a classifier, tested at once on images; results are kept and compared."""
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from textual import on
 from textual.containers import Horizontal
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -15,9 +14,8 @@ from metavqa_cli.engine.request import Request
 from metavqa_cli.schema.errors import MetaVQAError
 from metavqa_cli.tui.ask_keys import BINDINGS, HELP, PANES, WITHOUT_INPUT
 from metavqa_cli.tui.asking import Cancelled
-from metavqa_cli.tui.beside import post
 from metavqa_cli.tui.proposer import BookRead, Proposed, Proposer
-from metavqa_cli.tui.results import Result, generate, stepped
+from metavqa_cli.tui.results import stepped
 from metavqa_cli.tui.room import Room, RoomName
 from metavqa_cli.tui.snapshot import Snapshot
 from metavqa_cli.tui.task_feed import TaskFeed, wish_of
@@ -27,14 +25,6 @@ from metavqa_cli.tui.widgets.model_state import ModelState
 from metavqa_cli.tui.widgets.picture import cycle
 from metavqa_cli.tui.widgets.question_form import QuestionForm
 from metavqa_cli.tui.widgets.result_desk import ResultDesk
-
-
-class Generated(Message):
-    """What came of a request: a result, or the exception that ended it."""
-
-    def __init__(self, number: int, value: "Result | Exception") -> None:
-        super().__init__()
-        self.number, self.value = number, value
 
 
 class AskRoom(Room):
@@ -47,7 +37,6 @@ class AskRoom(Room):
     def __init__(self) -> None:
         super().__init__()
         self.model: str | None = None
-        self._number = 0
         self._known_ldms: frozenset[str] = frozenset()
 
     def compose_room(self) -> Iterable[Widget]:
@@ -84,22 +73,20 @@ class AskRoom(Room):
         return Proposer(self, self.dashboard.asking, TaskFeed(self.dashboard.workspace))
 
     @property
-    def is_generating(self) -> bool:
-        return self.state.number is not None
-
-    @property
     def settled(self) -> bool:
         if not self.is_mounted:
             return False
         waits = self.proposer.waiting or self.form.waiting or self.images.waiting
         loading = self.dashboard.asking.status.state in ("cold", "loading")
-        return super().settled and not (waits or loading or self.is_generating)
+        return super().settled and not (waits or loading or self.state.is_generating)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that type in a field are not offered there."""
         if action in WITHOUT_INPUT and isinstance(self.focused, Input):
             return False
-        return self.is_generating if action == "cancel" else True
+        if action == "leave":
+            return isinstance(self.focused, Input) or self.state.is_generating
+        return self.state.is_generating if action == "cancel" else True
 
     # Entering
 
@@ -191,17 +178,10 @@ class AskRoom(Room):
         except MetaVQAError as error:
             self.trouble("ask", str(error))
             return
-        self._number += 1
-        number = self._number
-        self.state.generating(number)
-        work = partial(generate, request=request, files=tuple(self.images.chosen))
-        self.dashboard.asking.submit(work, lambda value: post(self, Generated(number, value)))
+        self.state.generate(request, list(self.images.chosen))
         self.refresh_bindings()
 
-    def on_generated(self, message: Generated) -> None:
-        if message.number != self.state.number:
-            return  # a newer one is under way
-        self.state.generating(None)
+    def on_model_state_generated(self, message: ModelState.Generated) -> None:
         value = message.value
         if isinstance(value, Cancelled):
             self.dashboard.say("cancelled; what was there before stays")
@@ -213,17 +193,18 @@ class AskRoom(Room):
         self.refresh_bindings()
 
     def action_change(self, what: str, direction: int) -> None:
-        """Ask the question of the result in front again, with one choice changed."""
+        """Ask again, with one choice changed."""
         result = self.desk.current
         if result is not None:
-            for name, text in stepped(result, what, direction).items():
-                self.form.field(name).value = text
+            try:
+                self.form.put(stepped(result, self.form.choices, what, direction))
+            except MetaVQAError as error:
+                self.trouble("ask", str(error))
+                return
             self.action_ask()
 
     def action_cancel(self) -> None:
-        """End a running generation before its next denoising step, or image."""
-        if self.is_generating:
-            self.dashboard.asking.cancel("ask")
+        self.state.cancel()
 
     def action_leave(self) -> None:
         """Out of a field to the results; from there, cancel."""
@@ -239,14 +220,9 @@ class AskRoom(Room):
         self.form.set_request(event.result.request)
         self.images.set_chosen(event.result.files)
 
-    def action_pin(self) -> None:
-        self.desk.pin()
-
-    def action_save(self) -> None:
-        self.desk.save()
-
-    def action_copy(self) -> None:
-        self.desk.copy()
+    def action_desk(self, what: Literal["pin", "save", "copy"]) -> None:
+        """Do something with the result in front."""
+        getattr(self.desk, what)()
 
     # Other keys
 

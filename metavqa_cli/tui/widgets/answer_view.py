@@ -5,12 +5,13 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Container, VerticalScroll
+from textual.containers import Container
 from textual.events import Resize
-from textual.widgets import Static
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
 
-from metavqa_cli.tui.answer_text import result_text
+from metavqa_cli.tui.answer_text import result_lines, wrapped
 from metavqa_cli.tui.ask_history import Shown
 from metavqa_cli.tui.look import Look
 
@@ -22,38 +23,41 @@ NOTHING = (
 )
 
 
-class AnswerView(VerticalScroll):
-    """One result."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("home", "scroll_home", show=False)]
+class AnswerView(ScrollView, can_focus=True):
+    """One result. Its lines are made when it or its width changes, and drawn as they come into sight."""
 
     def __init__(self, look: Look) -> None:
         super().__init__()
         self.look = look
         self.shown: Shown | None = None
-
-    def compose(self) -> ComposeResult:
-        yield Static()
+        self.lines: list[Text] = []
 
     def show(self, shown: Shown | None) -> None:
         """Show a result, or how to get one."""
         if shown is None or self.shown is None or shown.result is not self.shown.result:
             self.scroll_home(animate=False)
         self.shown = shown
-        self._draw()
+        self._lay_out()
 
     def on_resize(self, event: Resize) -> None:
-        self._draw()
+        self._lay_out()
 
-    def _draw(self) -> None:
-        if self.shown is None:
-            self.query_one(Static).update(Text(NOTHING, "dim"))
-            self.border_title = ""
-            return
-        shown, pin = self.shown, "pinned " if self.shown.pinned else ""
-        width, brief = self.scrollable_content_region.width, self.has_class("beside")
-        self.query_one(Static).update(result_text(shown.result, width, self.look, shown.before, brief=brief))
-        self.border_title = Text(f"{pin}{shown.result.number}: γ {shown.result.gamma:g}")
+    def _lay_out(self) -> None:
+        width, shown = self.scrollable_content_region.width, self.shown
+        if shown is None:
+            self.lines, self.border_title = wrapped(Text(NOTHING, "dim"), max(1, width)), ""
+        else:
+            brief = self.has_class("beside")
+            self.lines = result_lines(shown.result, width, self.look, shown.before, brief=brief)
+            pin = "pinned " if shown.pinned else ""
+            self.border_title = f"{pin}{shown.result.number}: γ {shown.result.gamma:g}"
+        self.virtual_size = Size(width, len(self.lines))
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        at, width = y + self.scroll_offset.y, self.size.width
+        segments = self.lines[at].render(self.app.console) if at < len(self.lines) else []
+        return Strip(segments).adjust_cell_length(width).apply_style(self.rich_style)
 
 
 class Answers(Container):

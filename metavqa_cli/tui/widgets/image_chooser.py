@@ -92,7 +92,7 @@ class ImageChooser(Vertical):
         self._previews, self._paths = Newest("preview"), Newest("images")
 
     def compose(self) -> ComposeResult:
-        yield PathField(placeholder="path, folder or *.png; enter chooses", id="ask-path", compact=True)
+        yield PathField(placeholder="path, folder or *.png", id="ask-path", compact=True)
         yield Static(id="ask-tabs")
         with ContentSwitcher(initial="files", id="ask-lists"):
             yield FileTree(self.look, self.chosen, id="files")

@@ -133,7 +133,17 @@ class QuestionForm(Vertical):
     def request(self) -> Request:
         """What is asked. ``UsageError`` names the field that cannot be used."""
         own = {name: self.text(name) if self.is_own(name) else None for name in self.DERIVED}
-        return read_request(self.question, own["answers"], own["template"], {name: self.text(name) for name in FIELDS})
+        return read_request(self.question, own["answers"], own["template"], self.choices)
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """What is typed for γ, samples, sampler, steps and seed."""
+        return {name: self.text(name) for name in FIELDS}
+
+    def put(self, texts: Mapping[str, str]) -> None:
+        """Put texts into fields."""
+        for name, text in texts.items():
+            self.field(name).value = text
 
     def set_request(self, request: Request) -> None:
         """Put an earlier request back."""
