@@ -79,7 +79,7 @@ def shown_at_first(methods: Sequence[Method]) -> Keys:
 
 
 def chosen(methods: Sequence[Method], keys: Keys) -> tuple[Keys, tuple[Method, ...]]:
-    """Those of ``keys`` that are (still) there, and the methods to show: theirs, or the usual ones if there are none."""
+    """Those of ``keys`` that are there, and the methods to show: theirs, or the usual ones if there are none."""
     known = {method.key: method for method in methods}
     there = tuple(key for key in keys if key in known)
     return there, tuple(known[key] for key in there or shown_at_first(methods))

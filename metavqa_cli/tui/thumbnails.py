@@ -21,11 +21,16 @@ def thumbnails(sources: Iterable[Pair | ImageFile | Path], most_pixels: int = MO
     Labels are a pair's answer with its part, or a file's name. Decodes: not for the event loop.
     """
     for source in sources:
-        label = f"{source.answer} ({source.part})" if isinstance(source, Pair) else Path(str(source)).name
+        label = label_of(source)
         try:
             yield Tile(_thumbnail(_opened(source), most_pixels), label)
         except MetaVQAError as error:
             yield Tile(None, label, str(error))
+
+
+def label_of(source: Pair | ImageFile | Path) -> str:
+    """What stands below its picture."""
+    return f"{source.answer} ({source.part})" if isinstance(source, Pair) else Path(str(source)).name
 
 
 def _opened(source: Pair | ImageFile | Path) -> "Image.Image":

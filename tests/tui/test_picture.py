@@ -194,7 +194,7 @@ def test_a_gallery_has_as_many_columns_as_fit_and_shows_the_cursor(tmp_path: Pat
             gallery.focus()
             await on.pilot.press("end")
             await until(on.pilot, lambda: "▶ tile 19" in on.text)
-            gallery.styles.width = 50
+            gallery.styles.width = 40
             await until(on.pilot, lambda: gallery.columns == 1 and "▶ tile 19" in on.text)
             gallery.styles.height, gallery.styles.width = 9, 80
             await until(on.pilot, lambda: gallery.columns > 3, "low galleries show smaller tiles whole")
@@ -284,6 +284,7 @@ def test_k_says_why_there_is_nothing_to_choose(
 ) -> None:
     async def work() -> None:
         monkeypatch.setattr(graphics, "terminal", terminal)
+        monkeypatch.setattr(graphics, "find_spec", lambda name: object() if terminal.installed else None)
         async with stage(tmp_path, Picture(), **look) as on:
             on.app.settings.pictures = SIXEL  # remembered from another terminal
             said: list[str] = []

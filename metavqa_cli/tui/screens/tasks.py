@@ -161,7 +161,8 @@ class TasksRoom(Room):
     @on(FilterLine.Changed)
     def follow_filter(self, message: FilterLine.Changed) -> None:
         """Show what is wanted now, from the first."""
-        self._arrange(stay=False, wanted=message.wanted)
+        if message.wanted != self.arrangement.wanted:
+            self._arrange(stay=False, wanted=message.wanted)
 
     def action_clear(self) -> None:
         """All tasks again."""

@@ -30,7 +30,7 @@ from metavqa_cli.tui.graphics import (
     why_no_more,
 )
 from metavqa_cli.tui.look import Look
-from metavqa_cli.tui.pictures import BETWEEN, Tile, columns_in, cut, drawn, frame
+from metavqa_cli.tui.pictures import BETWEEN, Tile, cut, drawn, frame
 from metavqa_cli.tui.thumbnails import thumbnails
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["Gallery", "Picture", "cycle", "probe", "thumbnails"]
 
 LABEL_LINES = 1
-SMALLEST = 14  # columns of a tile in a gallery that is too low for usual ones
+NARROW, SMALLEST = 22, 14  # least columns of a tile in a gallery, and in one that is too low for those
+GUTTER = 1  # lines between rows
 
 
 class Picture(Widget):
@@ -64,6 +65,8 @@ class Picture(Widget):
 
     def show(self, image: "Image | None", label: str, missing: str = "") -> None:
         """Show ``image`` (RGB), or ``missing`` in an empty frame; with neither, nothing but the label."""
+        if image is self.image and (label, missing) == (self.label, self.missing):
+            return
         same = image is self.image
         self.image, self.label, self.missing = image, label, missing
         self._redraw(same)
@@ -153,7 +156,7 @@ class Gallery(VerticalScroll):
     """
 
     DEFAULT_CSS = """
-    Gallery { layout: grid; grid-gutter: 1 2; grid-size: 1; }
+    Gallery { layout: grid; grid-gutter: 1 2; grid-size: 1; scrollbar-gutter: stable; }
     Gallery > Picture { content-align: left bottom; height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -216,6 +219,12 @@ class Gallery(VerticalScroll):
         self._arrange()
         self.call_after_refresh(self._look_for_end)
 
+    def put(self, first: int, tiles: Sequence[Tile]) -> None:
+        """Other tiles in the places from ``first`` on: an image has come for what was shown without."""
+        self.tiles[first : first + len(tiles)] = tiles
+        for picture, tile in zip(self._pictures[first:], tiles, strict=False):
+            picture.show(tile.image, tile.label, tile.missing)
+
     def _show_pictures(self, first: int) -> None:
         """Pictures are kept and used again: making widgets is what takes long."""
         new = [Picture() for _ in range(len(self.tiles) - len(self._pictures))]
@@ -234,21 +243,30 @@ class Gallery(VerticalScroll):
     def columns(self) -> int:
         """How many tiles stand side by side: as many as have room, and more where else none would be seen whole."""
         tallest = max(SMALLEST, 2 * (self._height - LABEL_LINES))
-        return self._columns or max(columns_in(self._width), (self._width + BETWEEN) // (tallest + BETWEEN))
+        return self._columns or max(1, (self._width + BETWEEN) // (min(NARROW, tallest) + BETWEEN))
 
     @property
     def _width(self) -> int:
-        return self.scrollable_content_region.width
+        """Without the scrollbar, whether it is shown or not: else showing it could change whether it is needed."""
+        return max(1, self.size.width - self.styles.scrollbar_size_vertical)
 
     @property
     def _height(self) -> int:
-        return max(SMALLEST // 2 + LABEL_LINES, self.scrollable_content_region.height)
+        return max(SMALLEST // 2 + LABEL_LINES, self.size.height)
+
+    @property
+    def _row_height(self) -> int:
+        side = max(1, (self._width + BETWEEN) // self.columns - BETWEEN)
+        return min((side + 1) // 2 + LABEL_LINES, self._height)
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Columns and lines in which the image of a tile is drawn."""
+        return max(1, (self._width + BETWEEN) // self.columns - BETWEEN), max(1, self._row_height - LABEL_LINES)
 
     def _arrange(self) -> None:
-        columns = self.columns
-        side = max(1, (self._width + BETWEEN) // columns - BETWEEN)
-        self.styles.grid_size_columns = columns
-        self.styles.grid_rows = f"{min((side + 1) // 2 + LABEL_LINES, self._height)}"
+        self.styles.grid_size_columns = self.columns
+        self.styles.grid_rows = f"{self._row_height}"
 
     def on_resize(self, event: Resize) -> None:
         self._arrange()
@@ -299,14 +317,18 @@ class Gallery(VerticalScroll):
         self._look_for_end()
 
     def _look_for_end(self) -> None:
-        if self.tiles and self.scroll_offset.y >= self.max_scroll_y - 1:
+        """Where the last row will stand is reckoned: the layout may not know new tiles yet."""
+        rows = -(-len(self.tiles) // self.columns)
+        top_of_last = (rows - 1) * (self._row_height + GUTTER)
+        if self.tiles and self.scroll_offset.y + self.size.height > top_of_last:
             self.post_message(self.NearEnd(self, len(self.tiles)))
 
 
 def cycle(app: App[Any]) -> None:
     """The next renderer for all pictures, remembered and said; or why there is no other."""
     dashboard = cast("Dashboard", app)
-    ask_terminal(app)
+    if dashboard.look.color and not dashboard.look.ascii:
+        ask_terminal(app)
     names = renderers(dashboard.look)
     if len(names) == 1:
         dashboard.say(why_no_more(dashboard.look))

@@ -16,12 +16,12 @@ from metavqa_cli.store.images import ImageFile
 from metavqa_cli.tasks.taskset import Task
 from metavqa_cli.tui.beside import beside, post
 from metavqa_cli.tui.look import Look
-from metavqa_cli.tui.pictures import Tile
-from metavqa_cli.tui.thumbnails import thumbnails
+from metavqa_cli.tui.pictures import Tile, drawn
+from metavqa_cli.tui.thumbnails import label_of, thumbnails
 from metavqa_cli.tui.widgets.picture import Gallery
 
 PAGE = 24  # images that are read before someone scrolls on
-BATCH = 4  # handed over at once: drawing more takes longer than a key press may wait
+BATCH = 2  # handed over at once: painting more takes longer than a key press may wait
 PATIENCE = 0.08  # seconds on a task before its images are read: who scrolls by needs none
 
 
@@ -59,7 +59,7 @@ class TaskImages(Vertical):
         self._shown: tuple[Task, Mapping[str, ImageFile]] | None = None
         self._request = 0
         self._timer: Timer | None = None
-        self._tiles: list[Tile] = []
+        self._read_number = self._lost = 0
 
     def compose(self) -> ComposeResult:
         yield Static("", classes="hidden")
@@ -85,36 +85,46 @@ class TaskImages(Vertical):
     def _begin(self, shown: tuple[Task, Mapping[str, ImageFile]] | None, pairs: list[Pair]) -> None:
         """What is still being read for another task is void from now on."""
         self._request += 1
-        self._shown, self._rest, self.pairs, self._tiles = shown, pairs, [], []
+        self._shown, self._rest, self.pairs, self._read_number, self._lost = shown, pairs, [], 0, 0
         if self._timer is not None:
             self._timer.stop()
         self.reading = bool(pairs)
-        self._tell()
+        gallery = self.query_one(Gallery)
         if pairs:
+            gallery.put(0, [Tile(None, "")] * len(gallery.tiles))
             self._timer = self.set_timer(PATIENCE, self._next_page)
         else:
-            self.query_one(Gallery).show([])
+            gallery.show([])
+        self._tell()
 
     def _next_page(self) -> None:
+        """Labels at once, images as they come: then nothing moves."""
         page, self._rest = next_page(self._rest, PAGE)
+        gallery, first = self.query_one(Gallery), len(self.pairs)
         self.pairs += page
+        gallery.show([*(gallery.tiles if first else []), *(Tile(None, label_of(pair)) for pair in page)])
         self.reading, request = True, self._request
-        beside(lambda: self._read(request, page), "images of a task")
+        color, room = self.look.color and not self.look.ascii, gallery.room
+        beside(lambda: self._read(request, page, room, color), "images of a task")
 
-    def _read(self, request: int, page: Sequence[Pair]) -> None:
+    def _read(self, request: int, page: Sequence[Pair], room: tuple[int, int], color: bool) -> None:
         tiles, left = thumbnails(page), len(page)
         while left > 0 and request == self._request:
             batch = list(islice(tiles, BATCH))
             left -= len(batch)
+            for tile in batch:
+                if tile.image is not None:
+                    drawn(tile.image, *room, color=color)  # remembered: when it is painted nothing is left to do
             post(self, TilesRead(request, batch, left == 0))
 
     @on(TilesRead)
     def add_tiles(self, message: TilesRead) -> None:
-        """Show them after those that have come before."""
+        """Show them in their places."""
         if message.request == self._request:
-            self._tiles += message.tiles
+            self.query_one(Gallery).put(self._read_number, message.tiles)
+            self._read_number += len(message.tiles)
+            self._lost += sum(tile.image is None for tile in message.tiles)
             self.reading = not message.last
-            self.query_one(Gallery).show(self._tiles)
             self._tell()
 
     @on(Gallery.NearEnd)
@@ -125,8 +135,6 @@ class TaskImages(Vertical):
 
     def _tell(self) -> None:
         """How many of how many are there."""
-        shown = len(self._tiles)
         every = len(self.pairs) + len(self._rest)
-        lost = sum(tile.image is None for tile in self._tiles)
-        wrong = f", {lost} cannot be shown" if lost else ""
-        self.border_subtitle = f"{shown} of {every}{wrong}" if every else ""
+        wrong = f", {self._lost} cannot be shown" if self._lost else ""
+        self.border_subtitle = f"{self._read_number} of {every}{wrong}" if every else ""

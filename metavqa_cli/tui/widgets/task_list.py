@@ -96,9 +96,9 @@ class TaskList(ScrollView, can_focus=True):
         self._measure()
 
     def on_click(self, event: Click) -> None:
-        row = event.y + self.scroll_offset.y - 1
-        if event.y > 0 and row < len(self.rows):
-            self.cursor = row
+        offset = event.get_content_offset(self)
+        if offset is not None and (row := offset.y - 1) >= 0 and row + self.scroll_offset.y < len(self.rows):
+            self.cursor = row + self.scroll_offset.y
 
     def render_line(self, y: int) -> Strip:
         width = self._width
