@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from metavqa_cli.engine.classifier import Judgement
 
 EIGHTHS = " ▏▎▍▌▋▊▉"
-SHOWN_ANSWERS, SHOWN_IMAGES = 5, 200
+SHOWN_ANSWERS = 5  # of each image
 INDENT, NUMBER = 2, 6  # columns before an answer, and of " 0.81 "
 LEAST = 34  # columns that a result is laid out in, at least
 TITLES, SHORT_TITLES = ("generated", "zero-shot CLIP"), ("ours", "CLIP")
@@ -70,21 +70,30 @@ def header_text(widths: Columns, look: Look) -> Text:
     return Text(" " * (INDENT + widths.answer) + names, "dim")
 
 
-def judgement_text(judgement: "Judgement", width: int, widths: Columns, look: Look, was: str | None = None) -> Text:
-    """One image: its name and first answer (and what that ``was``), then each answer with both probabilities."""
+def judgement_lines(
+    judgement: "Judgement", width: int, widths: Columns, look: Look, was: str | None = None
+) -> list[Text]:
+    """One image: its name and first answer (and what that ``was``), each answer with both probabilities, a free line.
+
+    ``lines_of`` many, for every image of a classifier.
+    """
     clip = dict(judgement.clip)
-    shown = judgement.ranked[:SHOWN_ANSWERS]
-    text = _title(judgement, width, look, was)
-    for number, (answer, ours) in enumerate(shown):
-        text.append("\n" + " " * INDENT)
-        text.append(cut(look.text(answer), widths.answer, look), "bold" if not number else "")
-        for share, style in ((ours, "bold green" if not number else "green"), (clip[answer], "cyan")):
-            text.append(f" {share:.2f} ")
-            text.append(bar(share, widths.bar, look.ascii), style)
-    left = len(judgement.ranked) - len(shown)
-    if left:
-        text.append(f"\n{' ' * INDENT}and {left} less probable answer{'s' * (left > 1)}", "dim")
-    return text
+    lines = [_title(judgement, width, look, was)]
+    for number, (answer, ours) in enumerate(judgement.ranked[:SHOWN_ANSWERS]):
+        name = cut(look.text(answer), widths.answer, look)
+        ours_bar, clip_bar = (bar(share, widths.bar, look.ascii) for share in (ours, clip[answer]))
+        styled = ((name, "" if number else "bold"), (ours_bar, "green" if number else "bold green"), (clip_bar, "cyan"))
+        shares = (" " * INDENT, f" {ours:.2f} ", f" {clip[answer]:.2f} ")
+        lines.append(Text.assemble(*(part for pair in zip(shares, styled, strict=True) for part in pair)))
+    left = len(judgement.ranked) - SHOWN_ANSWERS
+    if left > 0:
+        lines.append(Text(f"{' ' * INDENT}and {left} less probable answer{'s' * (left > 1)}", "dim"))
+    return [*lines, Text()]
+
+
+def lines_of(answers: int) -> int:
+    """How many lines an image has, of a classifier with so many answers."""
+    return 2 + min(answers, SHOWN_ANSWERS) + (answers > SHOWN_ANSWERS)
 
 
 def _title(judgement: "Judgement", width: int, look: Look, was: str | None) -> Text:
@@ -144,37 +153,59 @@ def choices(result: Result) -> Mapping[str, str]:
     }  # fmt: skip
 
 
-def result_lines(
-    result: Result, width: int, look: Look, before: Result | None = None, *, brief: bool = False
-) -> list[Text]:
-    """A whole result, line by line, in ``width`` columns (at least ``LEAST``), its changes against ``before`` marked.
+class ResultLines(Sequence[Text]):
+    """A whole result in ``width`` columns (at least ``LEAST``), its changes against ``before`` marked.
 
-    ``brief``: with a short head, and what else is known of it at the end.
+    Lines of images are made when they are asked for: there may be thousands. ``brief``: with a short head, and what
+    else is known of the result at the end.
     """
-    width = max(LEAST, width)
-    made_of = f"[{look.text(result.answer.classifier.template)}] {look.text(result.run)}; {result.times}"
-    more = [*wrapped(Text(made_of, "dim"), width), *wrapped(warnings_text(result, look), width)]
-    head = wrapped(head_text(result, look, before), width)
-    near = wrapped(near_text(result, look), width)
-    judged = _judged_lines(result, width, look, {} if before is None else changes(before, result))
-    return [*head, *([] if brief else more), Text(), *judged, *(more if brief else []), *near]
 
+    def __init__(
+        self, result: Result, width: int, look: Look, before: Result | None = None, *, brief: bool = False
+    ) -> None:
+        self.result, self.width, self.look = result, max(LEAST, width), look
+        made, judged = result.answer.classifier, result.answer.judgements
+        self._changed = {} if before is None else changes(before, result)
+        self._widths = columns([look.text(answer) for answer in made.answers], self.width)
+        self._each = lines_of(len(made.answers))
+        made_of = Text(f"[{look.text(made.template)}] {look.text(result.run)}; {result.times}", "dim")
+        more = [*self._folded(made_of), *self._folded(warnings_text(result, look))]
+        nothing = self._folded(Text("no image was judged: choose some, then ask again"))
+        self._head = [*self._folded(head_text(result, look, before)), *([] if brief else more), Text()]
+        self._head += [header_text(self._widths, look)] if judged else [*nothing, Text()]
+        self._tail = [*(more if brief else []), *self._folded(near_text(result, look))]
+        self._made: dict[int, list[Text]] = {}
 
-def _judged_lines(result: Result, width: int, look: Look, changed: Mapping[str, str]) -> list[Text]:
-    """The images, with an empty line after each."""
-    judged = result.answer.judgements
-    if not judged:
-        return [*wrapped(Text("no image was judged: choose some, then ask again"), width), Text()]
-    widths = columns([look.text(answer) for answer in result.answer.classifier.answers], width)
-    lines = [header_text(widths, look)]
-    for judgement in judged[:SHOWN_IMAGES]:
-        shown = judgement_text(judgement, width, widths, look, changed.get(judgement.image))
-        lines += [*shown.split("\n"), Text()]
-    left = len(judged) - SHOWN_IMAGES
-    if left > 0:
-        words = f"and {left:,} more images; the command that c copies prints all"
-        lines += [*wrapped(Text(words, "dim"), width), Text()]
-    return lines
+    def _folded(self, text: Text) -> list[Text]:
+        return wrapped(text, self.width)
+
+    def __len__(self) -> int:
+        return len(self._head) + self._each * len(self.result.answer.judgements) + len(self._tail)
+
+    @overload
+    def __getitem__(self, at: int) -> Text: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Text]: ...
+
+    def __getitem__(self, at: int | slice) -> Text | list[Text]:
+        if isinstance(at, slice):
+            return [self[number] for number in range(*at.indices(len(self)))]
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        if at < len(self._head):
+            return self._head[at]
+        image, line = divmod(at - len(self._head), self._each)
+        if image >= len(self.result.answer.judgements):
+            return self._tail[at - len(self)]
+        return self._image(image)[line]
+
+    def _image(self, number: int) -> list[Text]:
+        if number not in self._made:
+            judgement = self.result.answer.judgements[number]
+            was = self._changed.get(judgement.image)
+            self._made[number] = judgement_lines(judgement, self.width, self._widths, self.look, was)
+        return self._made[number]
 
 
 def wrapped(text: Text, width: int) -> list[Text]:

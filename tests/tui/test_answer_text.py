@@ -13,15 +13,15 @@ from metavqa_cli.engine.classifier import Judgement
 from metavqa_cli.engine.proposal import Neighbour
 from metavqa_cli.engine.request import Request
 from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.tui import answer_text
 from metavqa_cli.tui.answer_text import (
-    SHOWN_IMAGES,
+    ResultLines,
     bar,
     changes,
     columns,
     comparison,
     cut,
     history_line,
-    result_lines,
 )
 from metavqa_cli.tui.ask_history import KEPT, History
 from metavqa_cli.tui.look import Look
@@ -56,7 +56,7 @@ def result(gamma: float = 1.0, tops: tuple[str, ...] = ("red",), question: str =
 
 def shown(*args: Any, **how: Any) -> str:
     """The lines of a result as one text."""
-    return "\n".join(line.plain for line in result_lines(*args, **how))
+    return "\n".join(line.plain for line in ResultLines(*args, **how))
 
 
 @pytest.mark.parametrize(
@@ -124,13 +124,35 @@ def test_no_line_is_wider_than_the_view(brief: bool) -> None:
     long = result(question=question, wrong=("x" * 100,), tops=("red", ANSWERS[2]))
     before = result(2.0, tops=("blue", "red"), question=question)
     for width in (34, 60, 120):
-        lines = result_lines(long, width, FINE, before, brief=brief)
+        lines = ResultLines(long, width, FINE, before, brief=brief)
         assert all(cell_len(line.plain.rstrip()) <= width for line in lines)
 
 
-def test_a_long_list_of_images_ends_with_how_many_more_there_are() -> None:
-    text = shown(result(tops=("red",) * (SHOWN_IMAGES + 3)), 80, FINE)
-    assert text.count("img") == SHOWN_IMAGES and "and 3 more images" in text
+@pytest.mark.parametrize("answers", [2, 5, 6, 9])
+def test_lines_of_thousands_of_images_are_made_when_they_are_looked_at(
+    answers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = tuple(f"answer{number}" for number in range(answers))
+    judgements = [
+        Judgement(f"img{number}.png", *[tuple((name, 1 / answers) for name in names)] * 2) for number in range(5000)
+    ]
+    one = result(answers=names)
+    one.answer.judgements[:] = judgements
+    made: list[str] = []
+    usual = answer_text.judgement_lines
+
+    def noted(judgement: Judgement, *rest: Any) -> Any:
+        made.append(judgement.image)
+        return usual(judgement, *rest)
+
+    monkeypatch.setattr(answer_text, "judgement_lines", noted)
+    lines = ResultLines(one, 80, FINE)
+    assert not made
+    assert lines[len(lines) - 1].plain.startswith("nearest training questions")
+    assert lines[len(lines) - 2].plain == "" and made == ["img4999.png"]
+    whole = [line.plain for line in lines]
+    assert [line.split(":")[0] for line in whole if line.startswith("img")] == [one.image for one in judgements]
+    assert whole == [line.plain for line in lines[:]]
 
 
 def test_a_result_without_images_says_how_to_get_some() -> None:

@@ -616,7 +616,7 @@ def test_every_size_shows_a_result(size: tuple[int, int], ascii: bool, folder: P
         assert screen.isascii() or not ascii
         assert ("##" in screen) if ascii else ("█" in screen)
 
-    run(test, size=size, ascii=ascii)
+    run(test, size=size, ascii=ascii, color=not ascii)
 
 
 def test_the_room_paints_without_torch_and_runs_never_loads_it(tmp_path: Path) -> None:

@@ -1,20 +1,26 @@
 """The thread that owns torch: its states, the newest of a kind wins, and what is no longer wanted really stops."""
 
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from metavqa_cli.engine import judging
 from metavqa_cli.engine.ask import Asker
 from metavqa_cli.engine.request import Request
 from metavqa_cli.schema.errors import JobError
 from metavqa_cli.store import runs
 from metavqa_cli.store.workspace import Workspace
+from metavqa_cli.tui import results
 from metavqa_cli.tui.asking import Asking, Cancelled, Checkpoint, Status, sentence
 from tests import miniature
+from tests.cli.terminal import python
 from tests.miniature import session
 
 PATIENCE = 60.0
@@ -145,14 +151,14 @@ def test_whatever_loading_raises_is_a_sentence(error: Exception, words: str) -> 
     assert isinstance(came, JobError) and words in asking.status.reason
 
 
-def test_a_workspace_without_an_ldm_says_how_to_get_one(tmp_path: Any) -> None:
+def test_a_workspace_without_an_ldm_says_how_to_get_one(tmp_path: Path) -> None:
     asking = Asking(Workspace(tmp_path))
     asking.load()
     error = submit(asking, lambda *_: "never").wait()
     assert "there is no finished HyperLDM" in str(error) and "metavqa train ldm" in asking.status.reason
 
 
-def test_a_deleted_run_or_parent_is_named(tmp_path: Any) -> None:
+def test_a_deleted_run_or_parent_is_named(tmp_path: Path) -> None:
     workspace = miniature.copy(tmp_path / "workspace")
     run = miniature.run("ldm", "task")
     generator = run.manifest()["parents"]["generator"]
@@ -165,9 +171,7 @@ def test_a_deleted_run_or_parent_is_named(tmp_path: Any) -> None:
     assert f"there is no run {run.id!r}" in str(submit(asking, lambda *_: "never").wait())
 
 
-def test_a_dataset_that_is_deleted_after_loading_is_still_known(tmp_path: Any) -> None:
-    import shutil
-
+def test_a_dataset_that_is_deleted_after_loading_is_still_known(tmp_path: Path) -> None:
     workspace = miniature.copy(tmp_path / "workspace")
     asking = Asking(workspace)
     asking.load()
@@ -257,3 +261,54 @@ def test_cancelling_in_the_middle_of_ddpm_stops_the_denoiser_and_leaves_the_aske
     assert steps == 10 < opened.ldm.sampler.schedule.T
     after = submit(asking, lambda asker, checkpoint: asker.ask(request, before_step=checkpoint)).wait()
     assert torch.equal(after.classifier.weights, before)
+
+
+def test_cancelling_between_two_images_opens_no_more_of_them(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = miniature.dataset()
+    files = [folder.image_path(image) for image in folder.tasks.image_ids()[-4:]]
+    opened, second, cancelled = list[Path](), threading.Event(), threading.Event()
+    usual = judging.open_image
+
+    def opening(path: Path) -> Any:
+        opened.append(path)
+        if len(opened) == 2:
+            second.set()
+            assert cancelled.wait(PATIENCE)
+        return usual(path)
+
+    monkeypatch.setattr(judging, "open_image", opening)
+    monkeypatch.setattr(results, "image_cache", judging.ImageCache)
+    outcome = submit(asking, partial(results.generate, request=Request(QUESTION, ANSWERS), files=files))
+    assert second.wait(PATIENCE)
+    asking.cancel()
+    cancelled.set()
+    assert isinstance(outcome.wait(), Cancelled) and opened == files[:2]
+    result = submit(asking, partial(results.generate, request=Request(QUESTION, ANSWERS), files=files)).wait()
+    assert len(result.answer.judgements) == 4
+
+
+def test_nobody_waits_for_the_thread_when_the_dashboard_is_left(tmp_path: Path) -> None:
+    script = """
+import asyncio, threading
+from pathlib import Path
+from metavqa_cli.tui.app import make_app
+from metavqa_cli.tui.asking import Asking
+
+begun = threading.Event()
+
+def forever(*_):
+    begun.set()
+    threading.Event().wait()
+
+async def main():
+    app = make_app(Path("nothing"), room="ask", asking=lambda workspace, dataset: Asking(workspace, dataset, forever))
+    async with app.run_test() as pilot:
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        await pilot.press("escape", "q")
+    print("left with", app.return_code)
+
+asyncio.run(main())
+"""
+    done = python("-c", script, cwd=tmp_path)  # which gives up after a minute
+    assert done.out == "left with 0\n", done.err

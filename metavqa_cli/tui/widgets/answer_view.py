@@ -11,7 +11,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from metavqa_cli.tui.answer_text import result_lines, wrapped
+from metavqa_cli.tui.answer_text import ResultLines, wrapped
 from metavqa_cli.tui.ask_history import Shown
 from metavqa_cli.tui.look import Look
 
@@ -30,7 +30,7 @@ class AnswerView(ScrollView, can_focus=True):
         super().__init__()
         self.look = look
         self.shown: Shown | None = None
-        self.lines: list[Text] = []
+        self.lines: Sequence[Text] = []
 
     def show(self, shown: Shown | None) -> None:
         """Show a result, or how to get one."""
@@ -48,7 +48,7 @@ class AnswerView(ScrollView, can_focus=True):
             self.lines, self.border_title = wrapped(Text(NOTHING, "dim"), max(1, width)), ""
         else:
             brief = self.has_class("beside")
-            self.lines = result_lines(shown.result, width, self.look, shown.before, brief=brief)
+            self.lines = ResultLines(shown.result, width, self.look, shown.before, brief=brief)
             pin = "pinned " if shown.pinned else ""
             self.border_title = f"{pin}{shown.result.number}: γ {shown.result.gamma:g}"
         self.virtual_size = Size(width, len(self.lines))
