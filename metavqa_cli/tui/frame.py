@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 import time
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from metavqa_cli.tui.app import Dashboard
 
 PATIENCE_SECONDS = 20.0
+FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -51,4 +53,10 @@ def frame(app: Dashboard, settled: bool = True) -> Frame:
     recorder.print(app.screen._compositor.render_update(full=True, screen_stack=app._background_screens))
     ansi = recorder.export_text(clear=False, styles=True)
     lines = recorder.export_text(clear=True, styles=False).splitlines()
-    return Frame("".join(f"{line.rstrip()}\n" for line in lines[:height]), ansi, app.export_screenshot(), settled)
+    text = "".join(f"{line.rstrip()}\n" for line in lines[:height])
+    return Frame(text, ansi, _on_its_own(app.export_screenshot()), settled)
+
+
+def _on_its_own(svg: str) -> str:
+    """The picture without fonts from elsewhere, and with spaces that every renderer keeps."""
+    return FONTS.sub("", svg).replace("<svg ", '<svg xml:space="preserve" ', 1)
