@@ -85,7 +85,7 @@ def _accuracy(letter: str, title: str, accuracy: float | None, width: int, look:
     """The bar with its number, then the method's name, folded under it where that needs more than a line."""
     if accuracy is None:
         return [Text(look.text(f"{letter}  not measured  {title}"))]
-    room = 10
+    room = 10 if width >= 46 else 5
     filled = round(room * accuracy / 100)
     bar = look.pick("█", "#") * filled + look.pick("░", ".") * (room - filled)
     name = fold(look.text(title), max(8, width - room - 10)) or [""]
