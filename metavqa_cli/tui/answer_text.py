@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EIGHTHS = " ▏▎▍▌▋▊▉"
 SHOWN_ANSWERS = 5  # of each image
 INDENT, NUMBER = 2, 6  # columns before an answer, and of " 0.81 "
-LEAST = 34  # columns that a result is laid out in, at least
+LEAST = 28  # columns that a result is laid out in, at least
 TITLES, SHORT_TITLES = ("generated", "zero-shot CLIP"), ("ours", "CLIP")
 
 

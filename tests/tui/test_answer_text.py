@@ -76,7 +76,7 @@ def test_a_larger_share_never_has_a_shorter_bar(one: float, two: float, width: i
     assert len(first.rstrip()) <= len(second.rstrip())
 
 
-@given(st.lists(st.text(max_size=30), min_size=1, max_size=5), st.integers(34, 200))
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=5), st.integers(28, 200))
 def test_the_columns_of_a_result_fit_into_its_width(answers: list[str], width: int) -> None:
     widths = columns(answers, width)
     assert widths.answer >= 4 and widths.bar >= 1
@@ -88,7 +88,7 @@ def test_cut_text_has_exactly_the_width(text: str, width: int) -> None:
     assert cell_len(cut(FINE.text(text), width, FINE)) == width
 
 
-@pytest.mark.parametrize("width", [34, 38, 50, 100])
+@pytest.mark.parametrize("width", [28, 34, 50, 100])
 @pytest.mark.parametrize("look", [PLAIN, FINE])
 def test_every_row_of_bars_has_the_same_columns_and_fits(width: int, look: Look) -> None:
     text = shown(result(tops=("red", "blue")), width, look)
@@ -123,7 +123,7 @@ def test_no_line_is_wider_than_the_view(brief: bool) -> None:
     question = "Is " + "very " * 30 + "long?"
     long = result(question=question, wrong=("x" * 100,), tops=("red", ANSWERS[2]))
     before = result(2.0, tops=("blue", "red"), question=question)
-    for width in (34, 60, 120):
+    for width in (28, 60, 120):
         lines = ResultLines(long, width, FINE, before, brief=brief)
         assert all(cell_len(line.plain.rstrip()) <= width for line in lines)
 
