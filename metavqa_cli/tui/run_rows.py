@@ -56,8 +56,8 @@ class Cell:
 # From the most to the least needed: what has no room is left out.
 WANTED = (
     Column("", 6), Column("run", 18), Column("state", 13), Column("progress", 12), Column("accuracy", 10, right=True),
-    Column("age", 6, right=True), Column("what", 19), Column("seed", 4, right=True), Column("dataset", 10),
-    Column("made from", 38),
+    Column("age", 6, right=True), Column("what", 19), Column("made from", 18), Column("seed", 4, right=True),
+    Column("dataset", 10),
 )  # fmt: skip
 
 

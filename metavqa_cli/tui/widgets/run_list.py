@@ -90,9 +90,9 @@ class RunList(ScrollView, can_focus=True):
         self._reveal()
 
     def on_click(self, event: Click) -> None:
-        row = event.y + self.scroll_offset.y - 1
-        if event.y > 0 and row < len(self.views):
-            self.cursor = row
+        place = event.get_content_offset(self)
+        if place is not None and 0 < place.y <= len(self.views) - self.scroll_offset.y:
+            self.cursor = place.y + self.scroll_offset.y - 1
 
     def render_line(self, y: int) -> Strip:
         """Line 0 is the heading, which stays; the runs scroll beneath it."""
