@@ -11,6 +11,7 @@ from rich.console import Console
 from metavqa_cli.tui.app import Dashboard
 
 PATIENCE_SECONDS = 20.0
+CURSOR_MOVE = re.compile(r"\x1b\[\d+;\d+H")
 FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
@@ -51,10 +52,10 @@ def frame(app: Dashboard, settled: bool = True) -> Frame:
         legacy_windows=False, safe_box=False,
     )  # fmt: skip
     recorder.print(app.screen._compositor.render_update(full=True, screen_stack=app._background_screens))
-    ansi = recorder.export_text(clear=False, styles=True)
+    ansi = CURSOR_MOVE.sub("", recorder.export_text(clear=False, styles=True))  # it is printed where the cursor is
     lines = recorder.export_text(clear=True, styles=False).splitlines()
     text = "".join(f"{line.rstrip()}\n" for line in lines[:height])
-    return Frame(text, ansi, _on_its_own(app.export_screenshot()), settled)
+    return Frame(text, f"{ansi.rstrip()}\n", _on_its_own(app.export_screenshot()), settled)
 
 
 def _on_its_own(svg: str) -> str:
