@@ -104,27 +104,33 @@ def load_tasks(path: Path) -> TaskSet:
     """Read ``dump_tasks``'s file. ``MissingError`` when absent, ``JobError`` naming the line when damaged."""
     if path.exists() and not path.is_file():
         raise JobError(f"{path} is not a file; build the dataset again with --force")
+    tasks: list[Task] = []
+    ids: dict[str, str] = {}  # an image of many tasks is named by one string: a third of the memory
     try:
-        lines = path.read_bytes().splitlines()  # of bytes: a question may hold a character that str.splitlines cuts at
+        with path.open("rb") as lines:  # of bytes: a question may hold a character at which text would be cut
+            for number, line in enumerate(lines, 1):
+                tasks.append(_task(path, number, line, ids))
     except FileNotFoundError:
         raise MissingError(f"{path} is missing; build the dataset again with `metavqa dataset build`") from None
-    tasks = []
-    for number, line in enumerate(lines, 1):
-        try:
-            tasks.append(_parse(json.loads(line.decode("utf-8"))))
-        except (ValueError, TypeError, KeyError) as error:
-            raise JobError(
-                f"{path}, line {number} is damaged ({error}); build the dataset again with --force"
-            ) from None
     return TaskSet(tuple(tasks))
 
 
-def _parse(record: Any) -> Task:
+def _task(path: Path, number: int, line: bytes, ids: dict[str, str]) -> Task:
+    try:
+        return _parse(json.loads(line.decode("utf-8")), ids)
+    except (ValueError, TypeError, KeyError) as error:
+        raise JobError(f"{path}, line {number} is damaged ({error}); build the dataset again with --force") from None
+
+
+def _parse(record: Any, ids: dict[str, str]) -> Task:
     if not isinstance(record, dict):
         raise TypeError("not an object")
     if record["split"] not in get_args(Split):
         raise ValueError(f"split {record['split']!r}")
-    pairs = {key: tuple((str(image), int(label)) for image, label in record[key]) for key in ("support", "query")}
+    pairs = {
+        key: tuple((ids.setdefault(str(image), str(image)), int(label)) for image, label in record[key])
+        for key in ("support", "query")
+    }
     answers = tuple(record["answers"])
     if not all(0 <= label < len(answers) for _, label in (*pairs["support"], *pairs["query"])):
         raise ValueError("a label that no answer has")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import bootstrap
 
 from metavqa_cli.engine.statistics import Estimate, closed, difference, estimate, spread
 
@@ -17,6 +18,14 @@ def test_the_mean_lies_within_its_interval_and_the_order_does_not_matter(values:
     assert found.low - 1e-9 <= found.mean <= found.high + 1e-9
     assert found.n == len(values)
     assert estimate(np.array(values[::-1]), 60) == pytest.approx(found)
+
+
+@given(VALUES.filter(lambda values: len({*values}) > 1), st.integers(20, 700))
+def test_the_interval_is_the_bca_interval_of_scipy(values: list[float], resamples: int) -> None:
+    found, ordered = estimate(np.array(values), resamples), np.sort(100 * np.array(values))
+    drawn = np.random.default_rng(0)
+    expected = bootstrap((ordered,), np.mean, n_resamples=resamples, batch=256, rng=drawn).confidence_interval
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
 def test_equal_values_have_no_spread() -> None:
