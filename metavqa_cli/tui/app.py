@@ -6,6 +6,7 @@ torch until the room Ask, or a live γ, asks for it (``asking.py``), and that in
 
 import asyncio
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +37,7 @@ from metavqa_cli.tui.widgets.dialogs import Confirm, Help
 
 LOOK_SECONDS = 1.0  # between two looks at the workspace, or ten times as long as one takes, if that is more
 INTERRUPTED = 130  # exit code
+FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 SLOW_SECONDS = 3.0  # after which the screen says that the workspace does not answer
 COMMON_HELP = "Every room has a command that shows the same without a dashboard: metavqa tui --help lists them."
 
@@ -307,6 +309,11 @@ class Dashboard(App[int]):
         ]
         title = f"{ROOMS[room.NAME][1]}{f': {pane.title}' if pane else ''}"
         self.push_screen(Help(title, paragraphs, [*keys, *panes, *rooms, ("ctrl+p", "all commands, by name")]))
+
+    def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
+        """The screen as SVG, without fonts from elsewhere and with spaces that every renderer keeps."""
+        svg = super().export_screenshot(title=title, simplify=simplify)
+        return FONTS.sub("", svg).replace("<svg ", '<svg xml:space="preserve" ', 1)
 
     def _save_picture(self) -> None:
         try:

@@ -12,7 +12,6 @@ from metavqa_cli.tui.app import Dashboard
 
 PATIENCE_SECONDS = 20.0
 CURSOR_MOVE = re.compile(r"\x1b\[\d+;\d+H")
-FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,4 @@ def frame(app: Dashboard, settled: bool = True) -> Frame:
     ansi = CURSOR_MOVE.sub("", recorder.export_text(clear=False, styles=True))  # it is printed where the cursor is
     lines = recorder.export_text(clear=True, styles=False).splitlines()
     text = "".join(f"{line.rstrip()}\n" for line in lines[:height])
-    return Frame(text, f"{ansi.rstrip()}\n", _on_its_own(app.export_screenshot()), settled)
-
-
-def _on_its_own(svg: str) -> str:
-    """The picture without fonts from elsewhere, and with spaces that every renderer keeps."""
-    return FONTS.sub("", svg).replace("<svg ", '<svg xml:space="preserve" ', 1)
+    return Frame(text, f"{ansi.rstrip()}\n", app.export_screenshot(), settled)
