@@ -32,6 +32,7 @@ class Job:
     outlives: bool
     asked_to_stop: int = 0
     ended: float | None = None
+    _words: str | None = None
 
     @property
     def line(self) -> str:
@@ -59,7 +60,15 @@ class Job:
         return HOW_ENDED.get(code, f"exit code {code}")
 
     def last_words(self) -> str:
-        """The last line that it printed, an error first; "" when there is none."""
+        """The last line that it printed, an error first; "" when there is none. After its end it is read once."""
+        ended = self.code is not None
+        if self._words is None or not ended:
+            words = self._read_words()
+            self._words = words if ended else None
+            return words
+        return self._words
+
+    def _read_words(self) -> str:
         try:
             with self.log.open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_END))

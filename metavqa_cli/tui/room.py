@@ -1,12 +1,12 @@
 """What all rooms of the dashboard have in common: the line of rooms, troubles said in place, panes, help, footer."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import ActiveBinding, Binding, BindingType
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Static
@@ -46,6 +46,8 @@ class Room(Screen[None]):
     PANES: ClassVar[tuple[Pane, ...]] = ()
     HELP: ClassVar[str] = ""
     """What the room is for, in a few sentences, and which command shows the same without a dashboard."""
+    LESS_NEEDED: ClassVar[tuple[str, ...]] = ()
+    """Actions whose keys a narrow footer leaves out, so that help and quit are in sight; ``?`` tells them all."""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-usual"), (140, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-high")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -114,6 +116,18 @@ class Room(Screen[None]):
     def troubles(self) -> Mapping[str, str]:
         """What is wrong now, by what it is about."""
         return self._troubles
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        found = super().active_bindings
+        if self.has_class("-narrow"):
+            for key, active in found.items():
+                if active.node is self and active.binding.action.partition("(")[0] in self.LESS_NEEDED:
+                    found[key] = active._replace(binding=replace(active.binding, show=False))
+        return found
+
+    def on_resize(self) -> None:
+        self.refresh_bindings()
 
     def action_pane(self, number: int) -> None:
         """Hide or show a pane. The last one that is left stays."""

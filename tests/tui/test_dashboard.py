@@ -338,6 +338,31 @@ def test_sizes_have_names(workspace: Workspace, size: tuple[int, int], classes: 
     play(app, script, size)
 
 
+@pytest.mark.parametrize("name", ["runs", "curves", "sweep", "tasks"])
+def test_help_and_quit_are_in_sight_at_80_columns_and_every_key_at_160(name: RoomName) -> None:
+    narrow, wide = (
+        once(make_app(miniature.finished().root, room=name), size).text.splitlines()[-1]
+        for size in ((80, 24), (160, 48))
+    )
+    assert narrow.endswith("? Help  q Quit") and wide.endswith("? Help  q Quit")
+    assert len(narrow) <= 80 and len(narrow) <= len(wide)
+    if name == "runs":
+        assert "u Resume" not in narrow and all(key in wide for key in ("u Resume", "s Sort", "p Pin", "m Mark"))
+
+
+def test_a_footer_grows_with_the_terminal(workspace: Workspace) -> None:
+    app = make_app(workspace.root)
+
+    async def script(pilot: Pilot[int]) -> None:
+        await until(pilot, lambda: "u Resume" not in text_of(app), "the short one")
+        await pilot.resize_terminal(120, 36)
+        await until(pilot, lambda: "u Resume" in text_of(app), "the long one")
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: "u Resume" not in text_of(app), "the short one again")
+
+    play(app, script, (80, 24))
+
+
 # Looks
 
 

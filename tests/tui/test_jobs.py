@@ -156,7 +156,10 @@ def test_last_words_of_bytes_that_are_no_text_and_of_a_log_that_is_gone(jobs_of:
     job = ended(jobs_of("import sys; sys.stdout.buffer.write(b'\\xff\\xfe bad\\n')").start(["x"], outlives=False))
     assert job.last_words() == "\ufffd\ufffd bad"
     job.log.unlink()
-    assert ended(jobs_of("").start(["x"], outlives=False)).last_words() == ""
+    assert job.last_words() == "\ufffd\ufffd bad", "what was read after its end holds"
+    unread = ended(jobs_of("print('ready')").start(["x"], outlives=False))
+    unread.log.unlink()
+    assert unread.last_words() == ""
 
 
 # Stopping

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual import on
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -13,18 +12,12 @@ from textual.widgets import Input, Static
 from metavqa_cli.tui import run_deeds
 from metavqa_cli.tui.feed import RunView
 from metavqa_cli.tui.filters import Filter, FilterError, parse
-from metavqa_cli.tui.room import Pane, Room, RoomName
+from metavqa_cli.tui.room import Room, RoomName
+from metavqa_cli.tui.run_help import BINDINGS, HELP, NOTHING, PANES, READING
 from metavqa_cli.tui.run_rows import ORDERS, damage, flags_of, visible
 from metavqa_cli.tui.snapshot import Snapshot
 from metavqa_cli.tui.widgets.run_details import Differences, JobList, RunDetails
 from metavqa_cli.tui.widgets.run_list import RunList
-
-READING = "reading the runs of {} ..."
-NOTHING = "no runs in {}: n starts a training, and `metavqa quickstart` makes the first ones"
-FILTER_HELP = (
-    "Words, field:text, comparisons: kind:ldm accuracy>50 -smoke | state:failed age<2h. Enter keeps the filter, escape "
-    "clears it."
-)
 
 
 class RunsRoom(Room):
@@ -32,38 +25,10 @@ class RunsRoom(Room):
 
     NAME: ClassVar[RoomName] = "runs"
     CSS_PATH = "runs.tcss"
-    HELP = (
-        "All runs of the workspace, live and finished. Space selects runs for the rooms Curves and Tasks and for the "
-        "differences; pinned runs stay on top; marked ones are remembered. The same without a dashboard: metavqa runs "
-        "ls | show | diff | rm, and metavqa train."
-    )
-    PANES: ClassVar[tuple[Pane, ...]] = (
-        Pane("runs-list", "Runs", f"One line a run, the newest first. Filter with /. {FILTER_HELP}"),
-        Pane("runs-details", "Details", "What the highlighted run is, what it was made from, and what from it."),
-        Pane("runs-differences", "Differences", "Where the selected runs differ: configuration, parents, result."),
-        Pane(
-            "runs-jobs",
-            "Jobs",
-            "What was started from this dashboard, and how it stands; x stops the newest that runs.",
-        ),
-    )
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("space", "select", "Select"),
-        Binding("enter", "open", "Curves"),
-        Binding("n", "new", "New"),
-        Binding("x", "stop", "Stop"),
-        Binding("u", "resume", "Resume"),
-        Binding("d", "delete", "Delete"),
-        Binding("s", "sort", "Sort"),
-        Binding("r", "turn", "Reverse the order", show=False),
-        Binding("p", "flag('pinned')", "Pin"),
-        Binding("m", "flag('marked')", "Mark"),
-        Binding("M", "only_marked", "Only marked runs", show=False),
-        Binding("a", "select_all", "Select all that are shown, or none", show=False),
-        Binding("c", "copy", "Copy the run's id", show=False),
-        Binding("escape", "clear", "Clear filter and selection", show=False),
-    ]
+    HELP = HELP
+    PANES = PANES
+    BINDINGS = BINDINGS
+    LESS_NEEDED = ("resume", "sort", "flag")
 
     def __init__(self) -> None:
         super().__init__()

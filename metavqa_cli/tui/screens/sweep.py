@@ -24,6 +24,7 @@ class SweepRoom(SweepShow):
 
     CSS_PATH = "sweep.tcss"
     BINDINGS: ClassVar[list[BindingType]] = BINDINGS
+    LESS_NEEDED = ("band", "sort", "live")
 
     def action_scrub(self, by: int) -> None:
         """The line to the next measured γ of the curve."""

@@ -50,6 +50,7 @@ class TasksRoom(Room):
         Pane("tasks-images", "Images", "Images of the highlighted task with their answers, support or query. Arrow "
              "keys move, more are read at the end, enter asks about the one under the cursor."),
     )  # fmt: skip
+    LESS_NEEDED = ("sort", "dataset", "pictures")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("enter", "ask", "Ask"),

@@ -100,6 +100,7 @@ class JobList(_Words):
 
     def show(self, jobs: Sequence[Job], now: float, look: Look) -> None:
         """Show how each job stands."""
+        self.set_class(not jobs, "idle")
         text = Text()
         for job in reversed(jobs):
             text.append(f"{job.ending()} ", "bold").append(f"{duration(job.took(now))} ")
