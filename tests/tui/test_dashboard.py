@@ -572,6 +572,7 @@ def test_ten_thousand_runs_are_listed_while_keys_answer(tmp_path: Path) -> None:
         shown = the_room(app).list
         while not app.snapshot.views:
             before = shown.border_subtitle
+            await asyncio.sleep(0.1)  # between two keys, as a person does: without it the reading thread would starve
             waits.append(await answer("s", lambda before=before: shown.border_subtitle != before))  # type: ignore[misc]
         await answer("end", lambda: shown.cursor == number - 1)
         assert len(shown.views) == number
