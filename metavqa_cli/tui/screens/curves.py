@@ -160,6 +160,9 @@ class CurvesRoom(Room):
             self._show_charts()
             self._show_words()
 
+    def on_chart_view_sized(self) -> None:
+        self._show_charts()
+
     def on_chart_grid_resized(self) -> None:
         self._place_charts()
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -40,6 +41,15 @@ class ChartView(Widget, can_focus=True):
         self.metric, self._look = metric, look
         self.pictured = Pictured()
         self._painted: tuple[Pictured | None, object, list[Strip]] = (None, None, [])
+
+    class Sized(Message):
+        """A chart has another width: other words fit into its border."""
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, ChartView.Sized)
+
+    def on_resize(self) -> None:
+        self.post_message(self.Sized())
 
     def show(self, pictured: Pictured, title: str, values: str) -> None:
         """Paint ``pictured``, with these words in the border."""
