@@ -46,19 +46,13 @@ def curves(
         raise UsageError(f"--smooth {smooth:g} is not a weight from 0 up to, but without, 1; 0.9 smooths a lot")
     if every and band:
         raise UsageError("--all gives the points of each run, --band the mean of several; give one of them")
-    from metavqa_cli.tui.curve_book import CurveBook, Wish
+    from metavqa_cli.tui.curve_book import Wish
 
-    chosen, book = _chosen(names or []), CurveBook(workspace())
-    book.follow(chosen)
-    while book.read(None) or book.behind:
-        pass
-    wish = Wish(runs=chosen, columns=WIDEST * 2, weight=smooth, spread=band)
-    known = book.picture(replace(wish, metrics=()))
-    for trouble in known.troubles:
-        console.warn(trouble)
-    wish = replace(wish, metrics=_metrics(metric or [], known.names, chosen))
+    wish = Wish(runs=_chosen(names or []), columns=WIDEST * 2, weight=smooth, spread=band)
+    book = _read(wish.runs)
+    wish = replace(wish, metrics=_metrics(metric or [], _known(book, wish), wish.runs))
     if form == "human" or (form == "auto" and console.is_terminal("stdout")):
-        _draw(book.picture(replace(wish, logs=frozenset(known.names) if log else frozenset())), log)
+        _draw(book.picture(replace(wish, logs=frozenset(wish.metrics or ()) if log else frozenset())), log)
     else:
         rows = _means(book, wish) if band else list(_points(book, wish, every))
         columns = (*COLUMNS, *(("low", "high") if band else ("smoothed",) if smooth else ()))
@@ -80,6 +74,25 @@ def _chosen(names: Sequence[str]) -> tuple[str, ...]:
         raise MissingError(f"no run in {here.root} has curves; `metavqa quickstart` makes the first ones")
     console.narrate(f"curves of {newest[0]}, the newest run that trained; name others to see theirs")
     return newest
+
+
+def _read(chosen: tuple[str, ...]) -> "CurveBook":
+    """All that the logs of these runs hold."""
+    from metavqa_cli.tui.curve_book import CurveBook
+
+    book = CurveBook(workspace())
+    book.follow(chosen)
+    while book.read(None) or book.behind:
+        pass
+    return book
+
+
+def _known(book: "CurveBook", wish: "Wish") -> tuple[str, ...]:
+    """The metrics that there are. What is wrong with the logs is said."""
+    known = book.picture(replace(wish, metrics=()))
+    for said in (*known.troubles, *known.notes):
+        console.warn(said)
+    return known.names
 
 
 def _metrics(asked: Sequence[str], known: Sequence[str], chosen: Sequence[str]) -> tuple[str, ...]:

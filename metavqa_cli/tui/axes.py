@@ -91,10 +91,6 @@ class Window:
         move = min(max(share * width, self.first - self.start), self.last - self.stop)
         return self._clipped(self.start + move, self.stop + move)
 
-    def reset(self) -> "Window":
-        """All of the data again."""
-        return Window.over(self.first, self.last)
-
     def grown(self, first: float, last: float) -> "Window":
         """The window on data that now go from ``first`` to ``last``.
 

@@ -19,7 +19,7 @@ from metavqa_cli.tui.curve_data import (
     reduced,
     reduced_band,
 )
-from metavqa_cli.tui.followed import FollowedRun
+from metavqa_cli.tui.followed import FollowedRun, one_of_each_seed
 from metavqa_cli.tui.series import Series, extent
 
 SLICE_BYTES = 1 << 16  # of a log at a time: about 400 steps, 6 ms
@@ -82,6 +82,9 @@ class CurvesPicture:
     behind: bool = False
     """Whether there is more to read at once."""
     troubles: tuple[str, ...] = ()
+    """What is wrong now."""
+    notes: tuple[str, ...] = ()
+    """What else there is to say of the lines, for as long as they are shown."""
 
 
 class CurveBook:
@@ -134,7 +137,7 @@ class CurveBook:
         ends = extent(curve for series in shown.values() for curve in series.values())
         window = None if ends is None else (wish.window.grown(*ends) if wish.window else Window.over(*ends))
         charts: dict[str, ChartData] = {}
-        groups = self._groups(wish.spread)
+        groups, notes = self._groups(wish.spread)
         readings: dict[tuple[str, ...], dict[str, Reading]] = {group: {} for group in groups}
         for name in names[:FIRST_CHARTS] if wish.metrics is None else wish.metrics:
             if name in names and window is not None:
@@ -146,7 +149,7 @@ class CurveBook:
         )
         troubles = tuple(said for followed in self._followed.values() for said in followed.troubles)
         return CurvesPicture(
-            wish.number, names, charts, wish.logs, lines, window, self._waiting(), self.behind, troubles
+            wish.number, names, charts, wish.logs, lines, window, self._waiting(), self.behind, troubles, notes
         )
 
     def _chart(
@@ -182,18 +185,22 @@ class CurveBook:
             known = self._known[place] = (key, made)
         return known[1]
 
-    def _groups(self, spread: Spread | None) -> list[tuple[str, ...]]:
-        """The runs of each line, in the order of the wish."""
-        groups: dict[str, tuple[str, ...]] = {}
+    def _groups(self, spread: Spread | None) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+        """The runs of each line, in the order of the wish, and what there is to say of them."""
+        groups: dict[str, list[FollowedRun]] = {}
         for run, followed in self._followed.items():
-            key = followed.group() if spread else run
-            groups[key] = (*groups.get(key, ()), run)
-        return list(groups.values())
+            groups.setdefault(followed.group() if spread else run, []).append(followed)
+        lines, notes = [], [said for followed in self._followed.values() for said in followed.notes]
+        for group in groups.values():
+            kept, left_out = one_of_each_seed(group) if spread else (group, [])
+            lines.append(tuple(followed.run.id for followed in kept))
+            notes += [followed.apart for followed in group if spread and followed.apart] + left_out
+        return lines, tuple(notes)
 
     def _name(self, group: tuple[str, ...]) -> str:
         if len(group) == 1:
             return group[0]
-        seeds = sorted((str(self._followed[run].seed) for run in group), key=lambda seed: (len(seed), seed))
+        seeds = sorted((self._followed[run].seed for run in group), key=lambda seed: (len(seed), seed))
         return f"{self._followed[group[0]].what}, seeds {', '.join(seeds)}"
 
     def _freeze(self, paused: bool) -> None:

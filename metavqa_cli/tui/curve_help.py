@@ -4,6 +4,7 @@ from metavqa_cli.tui.room import Pane
 
 HELP = (
     "The training curves of the runs selected in Runs (F2), of the newest run if none is; they move while it trains. "
+    "While the picture is paused or zoomed, or has a cursor, a newer run does not take its place: p, 0 and Esc let it. "
     "All charts show the same steps. The same without a dashboard: metavqa runs curves RUN…"
 )
 PANES = (
@@ -18,6 +19,7 @@ PANES = (
         "Lines",
         "The runs that are shown: mark, name, state, step, and the value at the cursor (measured and smoothed) of the "
         "chart that had the keyboard last. With b, runs that differ in nothing but their seed are one line: their mean "
-        "with a band from the lowest to the highest, then of a standard deviation to each side.",
+        "with a band from the lowest to the highest, then of a standard deviation to each side; of runs that have even "
+        "the seed in common the newest counts. Below stands what is to be noted, a damaged log for instance.",
     ),
 )

@@ -4,6 +4,7 @@ what a key asks for comes sooner."""
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from textual.message import Message
 
@@ -36,7 +37,8 @@ class CurveReader:
         self._book, self._deliver = CurveBook(workspace), deliver
         self._wish = Wish()
         self._wake = threading.Event()
-        self._closed = self._resting = self._changed = False
+        self._last = CurvesPicture()
+        self._closed = self._resting = self._changed = self._failed = False
         self._answered = self._wish.number
         self._next_answer = self._next_picture = 0.0
         self._idle = PICTURE_SECONDS
@@ -60,9 +62,21 @@ class CurveReader:
     def _run(self) -> None:
         while not self._closed:
             if not self._resting:
-                self._turn(self._wish)
+                self._guarded_turn(self._wish)
             self._wake.wait(self._pause())
             self._wake.clear()
+
+    def _guarded_turn(self, wish: Wish) -> None:
+        """A turn; one that fails leaves the last picture, with a sentence, until another does not."""
+        try:
+            self._turn(wish)
+            self._failed = False
+        except Exception as error:  # whatever the files hold: without this thread nothing would ever be drawn again
+            said = f"the curves stand still ({error!r}); select other runs in Runs (F2) to go on without this one"
+            self._failed = self._changed = True  # a sound picture is owed
+            self._answered = wish.number
+            self._next_answer = self._next_picture = time.monotonic() + PICTURE_SECONDS
+            self._deliver(replace(self._last, number=wish.number, behind=False, troubles=(said,)))
 
     def _turn(self, wish: Wish) -> None:
         self._book.follow(wish.runs)
@@ -72,7 +86,7 @@ class CurveReader:
         self._idle = max(PICTURE_SECONDS, SHARE * (now - begun))
         due = self._next_answer if wish.number != self._answered else self._next_picture
         if now >= due and (self._changed or wish.number != self._answered):
-            picture = self._book.picture(wish)
+            self._last = picture = self._book.picture(wish)
             took = time.monotonic() - now
             self._changed, self._answered = False, wish.number
             self._next_answer = now + max(WISH_SECONDS, 2 * took)
@@ -89,7 +103,7 @@ class CurveReader:
         if self._resting:
             return None
         now = time.monotonic()
-        if self._book.behind:
+        if self._book.behind and not self._failed:
             return BREATH_SECONDS
         if self._wish.number != self._answered:
             return max(0.0, self._next_answer - now)

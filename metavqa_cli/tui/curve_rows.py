@@ -1,7 +1,7 @@
 """The words around the charts of the room Curves, as pure functions: which runs, the table of lines, titles, status."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.cells import cell_len, set_cell_size
 
@@ -16,25 +16,37 @@ SPREADS: dict[Spread | None, str] = {None: "", "range": "mean and range", "devia
 NOTHING = (
     "No run of {} has curves yet: n in Runs (F2) starts a training, and `metavqa quickstart` makes the first runs."
 )
+NEWEST = "newest run (space in Runs, F2, selects others)"
 HEADS = ("run", "what", "state", "step", "value", "smoothed")
 
 
 @dataclass(frozen=True)
 class ShownRuns:
-    """Ids of the runs whose curves are shown, and a sentence when they are not simply the selected ones."""
+    """Ids of the runs whose curves are shown, and a sentence when they are not simply the selected ones.
+
+    ``unasked``: nothing is selected, it is the newest run; ``newer``: one that began while this one was kept.
+    """
 
     runs: tuple[str, ...]
     remark: str = ""
+    unasked: bool = False
+    newer: str | None = None
 
 
-def runs_to_show(selected: Sequence[str], views: Sequence[RunView]) -> ShownRuns:
-    """The selected runs, or else the newest one that trains. ``views``: oldest first."""
+def runs_to_show(selected: Sequence[str], views: Sequence[RunView], kept: ShownRuns | None = None) -> ShownRuns:
+    """The selected runs, or else the newest one that trains. ``views``: oldest first.
+
+    ``kept``: what is shown now, if it is looked at so closely that a newer run must not take its place.
+    """
     if len(selected) > MOST_RUNS:
         return ShownRuns(tuple(selected[:MOST_RUNS]), f"the first {MOST_RUNS} of {len(selected)} selected runs")
     if selected:
         return ShownRuns(tuple(selected))
-    newest = next((view.id for view in reversed(views) if view.step is not None), None)
-    return ShownRuns(()) if newest is None else ShownRuns((newest,), "newest run (space in Runs, F2, selects others)")
+    training = [view.id for view in views if view.step is not None]
+    if kept is not None and kept.unasked:
+        later = kept.runs[0] in training[:-1]
+        return replace(kept, newer=training[-1] if later else None)
+    return ShownRuns((training[-1],), NEWEST, unasked=True) if training else ShownRuns(())
 
 
 def grid_shape(columns: int, charts: int, height: int) -> tuple[int, tuple[int, ...]]:
@@ -47,18 +59,17 @@ def grid_shape(columns: int, charts: int, height: int) -> tuple[int, tuple[int, 
     return columns, tuple(least + (row < left) for row in range(in_sight))
 
 
-def status(picture: CurvesPicture, remark: str, weight: float, spread: Spread | None, paused: bool) -> str:
-    """What is shown, in one line."""
+def status(picture: CurvesPicture, shown: ShownRuns, weight: float, spread: Spread | None, paused: bool) -> str:
+    """What is shown, in one line: first what nothing else on the screen tells, for a narrow one cuts the end."""
     parts = ["PAUSED" + (f" ({picture.waiting:,} newer points)" if picture.waiting else "")] if paused else []
-    if remark:
-        parts.append(remark)
-    elif picture.lines:
-        count = sum(len(line.runs) for line in picture.lines)
-        parts.append(f"{count} run{'s' * (count > 1)}")
-    if picture.window is not None:
-        parts.append(_steps(picture.window))
+    parts += [f"newer: {shown.newer}"] * (shown.newer is not None)
     parts += [f"smoothing {weight:g}"] * (weight > 0) + [SPREADS[spread]] * (spread is not None)
     parts += ["reading the logs…"] * picture.behind
+    if picture.window is not None:
+        parts.append(_steps(picture.window))
+    count = sum(len(line.runs) for line in picture.lines)
+    if shown.remark or count:
+        parts.append(shown.remark or f"{count} run{'s' * (count > 1)}")
     return " · ".join(parts)
 
 

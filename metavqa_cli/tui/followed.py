@@ -1,6 +1,6 @@
-"""One run whose log is followed for its curves, and what is wrong with it in sentences."""
+"""One run whose log is followed for its curves, and what there is to say of it in sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from metavqa_cli.schema.errors import MetaVQAError
@@ -11,28 +11,33 @@ from metavqa_cli.tui.series import Series, Smoother
 
 
 class FollowedRun:
-    """One run that is followed: its curves, their averages as far as they were asked for, and what is wrong with it."""
+    """One run that is followed: its curves, their averages as far as they were asked for, and what is to be said of it.
+
+    ``troubles``: what is wrong now; ``notes``: what happened to its log, which is so for good.
+    """
 
     def __init__(self, run: Run) -> None:
         self.run, self.follower = run, Follower(run.path)
         self.troubles: tuple[str, ...] = ()
-        self.what, self.seed = run.id, None
+        self.notes: tuple[str, ...] = ()
+        self.what, self.seed, self.created = run.id, "", ""
         self._smoothers: dict[str, Smoother] = {}
         self._group: str | None = None
-        self._apart = ""
+        self.apart = ""
+        """Why it cannot be told which runs differ from it only in their seed; empty if it can, or nobody asked."""
 
     @property
     def behind(self) -> bool:
         return self.follower.tail.behind
 
     def read(self, limit: int | None) -> bool:
-        """Read on; whether curves or troubles changed."""
-        cuts, before = self.follower.curves.cuts, self.troubles
+        """Read on; whether curves, troubles or notes changed."""
+        cuts, before = self.follower.curves.cuts, (self.troubles, self.notes)
         changed = self.follower.poll(limit)
         if self.follower.curves.cuts != cuts:
             self._smoothers.clear()
-        self.troubles = tuple(self._look())
-        return changed or self.troubles != before
+        self.troubles, self.notes = tuple(self._wrong()), tuple(self._happened())
+        return changed or (self.troubles, self.notes) != before
 
     def series(self, lengths: Mapping[str, int] | None) -> dict[str, Series]:
         """The curves that have points; with ``lengths``, what they were when they had so many points."""
@@ -64,24 +69,48 @@ class FollowedRun:
             try:
                 manifest, config = self.run.manifest(), self.run.config()
                 kind, variant = str(manifest["kind"]), manifest.get("variant")
-                self.what, self.seed = f"{kind} {variant or ''}".strip(), config.get("seed")
                 self._group = seed_group(kind, variant, manifest["dataset"], config)
+                self.what, self.seed = f"{kind} {variant or ''}".strip(), str(config.get("seed"))
+                self.created = str(manifest["created"])
             except (MetaVQAError, OSError) as error:
-                self._apart = f"run {self.run.id} is shown apart from other seeds: {error}"
+                self.apart = f"run {self.run.id} is shown apart from other seeds: {error}"
+            except Exception:  # whatever its files hold (a nest too deep, a number too long), the others are drawn
+                self.apart = (
+                    f"run {self.run.id} is shown apart from other seeds: its run.json or config.toml holds what no run "
+                    f"writes; remove it with `metavqa runs rm {self.run.id}` and make it again"
+                )
         return self._group
 
-    def _look(self) -> list[str]:
-        """Sentences on what is wrong, none if nothing is."""
+    def _wrong(self) -> Iterable[str]:
+        """Sentences on what is wrong now."""
         run, tail = self.run.id, self.follower.tail
-        said = [self._apart, tail.trouble or ""]
-        if not self.run.path.is_dir():
+        if tail.trouble:
+            yield tail.trouble
+        elif not self.run.path.is_dir():
             known = "it was removed; its curves are as they were last read" if tail.stamp else "there is no such run"
-            said.append(f"run {run}: {known}")
+            yield f"run {run}: {known}"
         elif tail.stamp and not tail.path.exists():
-            said.append(f"run {run}: its log is gone; its curves are as they were last read")
+            yield f"run {run}: its log is gone; its curves are as they were last read"
+
+    def _happened(self) -> Iterable[str]:
+        """Sentences on what was met in its log."""
+        run, tail = self.run.id, self.follower.tail
         if tail.restarts:
-            said.append(f"run {run}: its log was replaced or cut short, and was read again from the start")
+            yield f"run {run}: its log was replaced or cut short, and was read again from the start"
         if tail.damaged:
-            lines = "1 damaged line was" if tail.damaged == 1 else f"{tail.damaged} damaged lines were"
-            said.append(f"run {run}: {lines} left out of its log")
-        return [sentence for sentence in said if sentence]
+            lines = "1 damaged line was" if tail.damaged == 1 else f"{tail.damaged:,} damaged lines were"
+            yield f"run {run}: {lines} left out of its log"
+
+
+def one_of_each_seed(runs: Sequence[FollowedRun]) -> tuple[list[FollowedRun], list[str]]:
+    """The newest of the runs of each seed, in the order given, and a sentence on each of the others.
+
+    One that has measured nothing yet does not count as newest. ``runs`` differ in nothing but their seed.
+    """
+    by_age = sorted(runs, key=lambda run: (any(run.lengths().values()), run.created, run.run.id))
+    newest = {run.seed: run for run in by_age}
+    said = [
+        f"run {run.run.id} is left out: {newest[run.seed].run.id} has the same configuration and seed, and is newer"
+        for run in runs if newest[run.seed] is not run
+    ]  # fmt: skip
+    return [run for run in runs if newest[run.seed] is run], said

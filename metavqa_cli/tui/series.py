@@ -1,7 +1,7 @@
 """What the curves show, as pure functions of plain numbers: downsampling, smoothing and bands.
 
-A curve on the screen is ``downsampled(log10_values(smoothed(series, w))[0], columns, window.start, window.stop)``;
-each stage may be left out. The standard library alone is used, so the dashboard paints before numpy is loaded.
+The standard library alone is used, so the dashboard paints before numpy is loaded. ``curve_data`` makes of them what is
+drawn on an axis.
 """
 
 import math
@@ -59,32 +59,6 @@ class Band:
     low: Numbers
     high: Numbers
     runs: tuple[int, ...]
-
-
-def extended(series: Series, points: Iterable[tuple[float, float]]) -> Series:
-    """The series with ``(step, value)`` points appended.
-
-    A step that is not beyond the last one replaces everything from that step on: a resumed run writes again the
-    steps after its checkpoint. A point whose step is no finite number has no place on the axis and is left out.
-    """
-    steps, values = series.steps[:], series.values[:]
-    for step, value in points:
-        if not math.isfinite(step):
-            continue
-        if steps and step <= steps[-1]:
-            cut = bisect_left(steps, step)
-            del steps[cut:], values[cut:]
-        steps.append(step)
-        values.append(value)
-    return replace(series, steps=steps, values=values)
-
-
-def value_at(series: Series, step: float) -> tuple[float, float] | None:
-    """The point whose step is nearest to ``step`` (of two equally near, the earlier); None if there is no point."""
-    after = bisect_left(series.steps, step)
-    near = range(max(after - 1, 0), min(after + 1, len(series)))
-    place = min(near, key=lambda index: abs(series.steps[index] - step), default=None)
-    return None if place is None else (series.steps[place], series.values[place])
 
 
 def extent(curves: Iterable[Series]) -> tuple[float, float] | None:
@@ -176,15 +150,6 @@ class Smoother:
         self._mean, self._power = mean, power
 
 
-def smoothed(series: Series, weight: float) -> Series:
-    """The series with the averages of a ``Smoother`` as its values."""
-    if weight == 0:
-        return series
-    smoother = Smoother(weight)
-    smoother.extend(series.values)
-    return replace(series, values=smoother.values)
-
-
 def band(curves: Sequence[Series], spread: Literal["range", "deviation"] = "range") -> Band:
     """Overlay of several seeds on the union of their steps.
 
@@ -233,11 +198,3 @@ def _deviation(row: Sequence[float], centre: float) -> float:
     if len(row) < 2:
         return 0.0
     return math.sqrt(math.fsum((value - centre) ** 2 for value in row) / (len(row) - 1))
-
-
-def log10_values(series: Series) -> tuple[Series, int]:
-    """The base-10 logarithms, and how many points were dropped for having none (zero, negative or NaN)."""
-    mask = [value > 0 for value in series.values]
-    steps = doubles(compress(series.steps, mask))
-    values = doubles(map(math.log10, compress(series.values, mask)))
-    return replace(series, steps=steps, values=values), len(series) - len(steps)

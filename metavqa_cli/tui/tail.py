@@ -10,6 +10,7 @@ from metavqa_cli.schema.events import EVENTS, Event, from_record
 
 DECODER = json.JSONDecoder()
 MARK_BYTES = 64
+LONGEST_LINE = 4 << 20  # bytes: of a thousand metrics a step takes 50 KB
 LARGEST_STEP = 2**53  # as far as a float counts
 TYPES: dict[str, dict[str, Any]] = {
     name: {part: get_origin(of.type) or of.type for part, of in kind.__dataclass_fields__.items()}
@@ -27,9 +28,7 @@ class Tail:
         self.restarts = 0
         """How often the log was found to be another one: what was gathered from it before then is void."""
         self.damaged = 0
-        """Complete lines that hold no event."""
-        self.unknown = 0
-        """Events of a kind that this version does not know."""
+        """Lines that hold no event, or are longer than any event."""
         self.trouble: str | None = None
         """Why the log cannot be read at present; a log that does not exist (yet) is no trouble."""
         self.behind = False
@@ -38,7 +37,9 @@ class Tail:
         self._file: tuple[int, int] | None = None
         self._offset = 0
         self._mark = b""  # the last bytes read: a log cut short or written anew has other bytes there, or none
-        self._torn = b""
+        self._torn: list[bytes] = []  # what is there of a line that has no end yet, in pieces
+        self._torn_bytes = 0
+        self._given_up = False  # whether that line is too long to be one: nothing of it is kept
 
     def poll(self, limit: int | None = None) -> list[Event]:
         """The events written since the last call, of about ``limit`` bytes at most."""
@@ -52,17 +53,46 @@ class Tail:
         """The complete lines written since the last call, unparsed."""
         try:
             stamp = stamp_of(self.path)
-            if stamp == self.stamp and not self.behind:
+            if stamp == self.stamp and not self.behind and not self.trouble:
                 return []
             fresh = self._read(limit)
             self.trouble, self.stamp = None, stamp
         except (FileNotFoundError, NotADirectoryError):
+            self.trouble = None
             return []
         except OSError as error:
             self.trouble = f"cannot read {self.path}: {error.strerror or error}"
             return []
-        *complete, self._torn = (self._torn + fresh).split(b"\n")
-        return [line for line in complete if line.strip()]
+        return [line for line in self._complete(fresh) if line.strip()]
+
+    def _complete(self, fresh: bytes) -> list[bytes]:
+        """The lines that end in ``fresh``. Each byte is looked at once, however long the line is that it belongs to."""
+        first, *others = fresh.split(b"\n")
+        self._keep(first)
+        if not others:
+            return []
+        *whole, last = others
+        if len(fresh) > LONGEST_LINE:  # else none of them can be too long
+            sound = [line for line in whole if len(line) <= LONGEST_LINE]
+            self.damaged, whole = self.damaged + len(whole) - len(sound), sound
+        ended = b"".join(self._torn)
+        self._forget_line()
+        self._keep(last)
+        return [ended, *whole]
+
+    def _keep(self, piece: bytes) -> None:
+        """A piece of the line that has no end yet; of one that grows too long nothing is kept."""
+        self._torn_bytes += len(piece)
+        if self._given_up or self._torn_bytes > LONGEST_LINE:
+            self.damaged += not self._given_up
+            self._given_up = True
+            self._torn.clear()
+        else:
+            self._torn.append(piece)
+
+    def _forget_line(self) -> None:
+        self._torn.clear()
+        self._torn_bytes, self._given_up = 0, False
 
     def _read(self, limit: int | None) -> bytes:
         with self.path.open("rb") as log:
@@ -80,11 +110,13 @@ class Tail:
 
     def _restart(self) -> None:
         self.restarts += self._file is not None
-        self.damaged = self.unknown = self._offset = 0
-        self._mark = self._torn = b""
+        self.damaged = self._offset = 0
+        self._mark = b""
+        self._forget_line()
 
     def parse(self, line: bytes) -> Event | None:
-        """The event in a line; None for a damaged one or an unknown kind, which are counted."""
+        """The event in a line; None for one of a kind that this version does not know, and for a damaged one, which
+        is counted."""
         try:
             record = _record(line)
             event = from_record(record) if _is_sound(record) else None
@@ -92,7 +124,7 @@ class Tail:
             record = event = None
         if event is None:
             unknown = isinstance(record, dict) and isinstance(kind := record.get("event"), str) and kind not in EVENTS
-            self.unknown, self.damaged = self.unknown + unknown, self.damaged + (not unknown)
+            self.damaged += not unknown
         return event
 
 

@@ -20,7 +20,7 @@ DATASET = {"name": "scenes", "fingerprint": "f00"}
 
 def trained(workspace: Workspace, seed: int, steps: int = 10) -> Run:
     config = {"seed": seed, "ldm": {"lr": 1e-3}}
-    run = runs.create(workspace, "ldm", f"{seed:08d}ffff", config, {}, DATASET, {"variant": "task"})
+    run = runs.create(workspace, "ldm", f"{seed:08d}ffff", config, {}, DATASET, {"variant": "task"}, fresh=True)
     run.append(RunStarted(run.id, "ldm", steps))
     for step in range(1, steps + 1):
         run.append(StepLogged(step, {"loss": seed + 1 / step, "lr": 1e-3}))
@@ -101,6 +101,16 @@ def test_seeds_become_a_mean_with_a_band(metavqa: Terminal, first: Run, second: 
         metavqa("runs", "curves", first.id, second.id, "-m", "loss", "--band", "deviation", "--json").out
     )
     assert deviation[0]["high"] == pytest.approx(2 + math.sqrt(2))
+
+
+def test_a_run_left_out_of_the_band_is_named(metavqa: Terminal, workspace: Workspace, first: Run, second: Run) -> None:
+    again = trained(workspace, 0)
+    assert again.id != first.id
+    done = metavqa("runs", "curves", first.id, second.id, again.id, "-m", "loss", "--band", "range", "--json")
+    assert {row["run"] for row in json.loads(done.out)} == {"ldm task, seeds 0, 2"}
+    assert done.err == (
+        f"warning: run {first.id} is left out: {again.id} has the same configuration and seed, and is newer\n"
+    )
 
 
 def test_a_person_gets_pictures_in_the_width_of_the_terminal(metavqa: Terminal, first: Run, second: Run) -> None:

@@ -24,6 +24,7 @@ from metavqa_cli.tui.curve_data import Drawing, Reading, band_reading, ordered, 
 from metavqa_cli.tui.curve_reader import PICTURE_SECONDS, CurveReader
 from metavqa_cli.tui.curve_rows import (
     MOST_RUNS,
+    ShownRuns,
     chart_title,
     chart_values,
     grid_shape,
@@ -33,7 +34,7 @@ from metavqa_cli.tui.curve_rows import (
 )
 from metavqa_cli.tui.curve_wishes import all_logs, cursor_moved, panned, smoothed_more, zoomed
 from metavqa_cli.tui.feed import RunView
-from metavqa_cli.tui.series import Series, doubles, smoothed
+from metavqa_cli.tui.series import Series, Smoother, doubles
 
 nan = math.nan
 DATASET = {"name": "scenes", "fingerprint": "f00"}
@@ -197,7 +198,7 @@ def test_a_log_cut_short_is_read_again_and_it_says_so(workspace: Workspace) -> N
     assert len(drawn(book)) == 50
     write(run, *steps(1, 2, loss=5.0), mode="w")
     assert book.read(None) and drawn(book) == [(1, 5.0), (2, 5.0)]
-    (told,) = book.picture(Wish()).troubles
+    (told,) = book.picture(Wish()).notes
     assert run.id in told and "cut short" in told
 
 
@@ -208,7 +209,7 @@ def test_a_replaced_log_is_read_from_the_start(workspace: Workspace) -> None:
     book = book_of(workspace, run)
     other.events_path.replace(run.events_path)
     assert book.read(None) and {value for _, value in drawn(book)} == {7.0}
-    assert "replaced" in book.picture(Wish()).troubles[0]
+    assert "replaced" in book.picture(Wish()).notes[0]
 
 
 def test_a_run_removed_while_it_is_shown_keeps_its_curves_and_says_so(workspace: Workspace) -> None:
@@ -251,7 +252,7 @@ def test_damaged_lines_are_counted(workspace: Workspace) -> None:
     run.events_path.write_bytes(b'\xff\xfe\n{"event": "StepLogged"}\n[1]\n')
     write(run, *steps(1, 2))
     book = book_of(workspace, run)
-    assert book.picture(Wish()).troubles == (f"run {run.id}: 3 damaged lines were left out of its log",)
+    assert book.picture(Wish()).notes == (f"run {run.id}: 3 damaged lines were left out of its log",)
     assert len(drawn(book)) == 2
 
 
@@ -263,7 +264,9 @@ def test_averages_of_a_growing_curve_are_those_of_the_whole(workspace: Workspace
         write(run, *(StepLogged(step + 1, {"loss": values[step]}) for step in range(first, first + 30)))
         book.read()
         drawn(book, weight=0.9)
-    steps_, expected = list(range(1, 91)), smoothed(series(values, [*map(float, range(1, 91))]), 0.9).values
+    whole = Smoother(0.9)
+    whole.extend(values)
+    steps_, expected = list(range(1, 91)), whole.values
     found = dict(drawn(book, weight=0.9))
     assert all(found[step] == value for step, value in zip(steps_, expected, strict=True) if value == value)
     assert book.picture(Wish(weight=0.6)).lines[0].readings["loss"].smoothed != expected[-1]
@@ -305,6 +308,33 @@ def test_runs_that_differ_only_in_their_seed_are_one_line(workspace: Workspace) 
     assert [line.runs for line in apart.lines] == [(first.id,), (other.id,), (second.id,)]
 
 
+def test_of_runs_with_the_same_seed_the_newest_counts_and_the_others_are_named(workspace: Workspace) -> None:
+    first, again, second = make(workspace, seed=0), make(workspace, seed=0), make(workspace, seed=1)
+    for run, value in ((first, 100.0), (again, 1.0), (second, 3.0)):
+        write(run, *steps(1, 3, loss=value))
+    for order in ((first, second, again), (again, first, second)):
+        book = book_of(workspace, *order)
+        picture = book.picture(Wish(spread="range"))
+        (line,) = picture.lines
+        assert line.name == "ldm task, seeds 0, 1" and {*line.runs} == {again.id, second.id}
+        assert line.readings["loss"] == Reading(3, 2.0, 2.0, 1.0, 3.0)
+        assert picture.notes == (
+            f"run {first.id} is left out: {again.id} has the same configuration and seed, and is newer",
+        )  # fmt: skip
+        apart = book.picture(Wish())
+        assert len(apart.lines) == 3 and apart.notes == ()
+
+
+def test_a_newer_run_of_the_same_seed_counts_from_its_first_point(workspace: Workspace) -> None:
+    first, again = make(workspace, seed=0), make(workspace, seed=0)
+    write(first, *steps(1, 3))
+    book = book_of(workspace, first, again)
+    assert [line.runs for line in book.picture(Wish(spread="range")).lines] == [(first.id,)]
+    write(again, *steps(1, 1))
+    book.read()
+    assert [line.runs for line in book.picture(Wish(spread="range")).lines] == [(again.id,)]
+
+
 def test_a_metric_that_only_one_of_the_seeds_has_is_its_own_line(workspace: Workspace) -> None:
     first, second = make(workspace, seed=0), make(workspace, seed=1)
     write(first, *steps(1, 3, loss=1.0, kl=0.0))
@@ -324,7 +354,21 @@ def test_a_run_without_its_configuration_stands_apart_and_it_says_so(workspace: 
     book = book_of(workspace, first, second)
     assert len(book.picture(Wish(spread="range")).lines) == 2
     book.read()
-    assert any("apart" in told and second.id in told for told in book.picture(Wish(spread="range")).troubles)
+    assert any("apart" in told and second.id in told for told in book.picture(Wish(spread="range")).notes)
+    assert book.picture(Wish()).notes == ()  # where all stand apart there is nothing to say
+
+
+@pytest.mark.parametrize("file", ["run.json", "config.toml"])
+@pytest.mark.parametrize("content", ["[" * 100_000, "a = " + "[" * 100_000, "a = 1" + "0" * 5000])
+def test_a_run_whose_files_hold_what_none_writes_stands_apart(workspace: Workspace, file: str, content: str) -> None:
+    first, second = make(workspace, seed=0), make(workspace, seed=1)
+    write(first, *steps(1, 3))
+    write(second, *steps(1, 3))
+    (second.path / file).write_text(content)
+    picture = book_of(workspace, first, second).picture(Wish(spread="range"))
+    assert [line.runs for line in picture.lines] == [(first.id,), (second.id,)]
+    (told,) = picture.notes
+    assert told.startswith(f"run {second.id} is shown apart from other seeds") and f"runs rm {second.id}" in told
 
 
 def test_a_long_log_is_read_in_slices_and_the_others_are_not_kept_waiting(workspace: Workspace) -> None:
@@ -386,6 +430,31 @@ def test_the_reader_answers_wishes_and_follows_and_ends(workspace: Workspace) ->
     assert not reader._thread.is_alive()
 
 
+def test_the_reader_outlives_what_nobody_expected(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(workspace)
+    write(run, *steps(1, 10))
+    pictures: list[CurvesPicture] = []
+    reader = CurveReader(workspace, pictures.append)
+    reader.wish(Wish(number=1, runs=(run.id,)))
+    wait_for(lambda: pictures and pictures[-1].number == 1)
+    sound = CurveBook.picture
+
+    def fails(book: CurveBook, wish: Wish) -> CurvesPicture:
+        raise RuntimeError("seven")
+
+    monkeypatch.setattr(CurveBook, "picture", fails)
+    reader.wish(Wish(number=2, runs=(run.id,)))
+    wait_for(lambda: pictures[-1].number == 2)
+    (told,) = pictures[-1].troubles
+    assert "RuntimeError('seven')" in told and pictures[-1].lines[0].step == 10 and not pictures[-1].behind
+    monkeypatch.setattr(CurveBook, "picture", sound)
+    wait_for(lambda: not pictures[-1].troubles)  # without being woken
+    assert pictures[-1].number == 2
+    reader.close()
+    reader._thread.join(10)
+    assert not reader._thread.is_alive()
+
+
 def test_a_long_log_is_drawn_at_most_four_times_a_second_while_it_is_read(workspace: Workspace) -> None:
     run = make(workspace)
     write(run, *steps(1, 20_000))
@@ -416,6 +485,13 @@ def test_the_selected_runs_are_shown_or_the_newest_that_trains() -> None:
     newest = runs_to_show((), views)
     assert newest.runs == ("b",) and "newest" in newest.remark
     assert runs_to_show((), views[2:]).runs == ()
+    assert runs_to_show((), views[:1], kept=ShownRuns(())) == runs_to_show((), views[:1])
+    kept = runs_to_show((), views, kept=runs_to_show((), views[:1]))
+    assert (kept.runs, kept.newer) == (("a",), "b") and runs_to_show((), views, kept=newest) == newest
+    assert runs_to_show(("a",), views, kept=newest) == ShownRuns(("a",))  # what is selected is shown
+    assert runs_to_show((), views, kept=ShownRuns(("a",))) == newest  # that was selected, and no longer is
+    gone = runs_to_show((), views[1:], kept=runs_to_show((), views[:1]))
+    assert (gone.runs, gone.newer) == (("a",), None)  # whether another is newer cannot be told
     many = runs_to_show([f"r{k}" for k in range(50)], [])
     assert len(many.runs) == MOST_RUNS and "50" in many.remark
 
@@ -471,11 +547,12 @@ def test_a_title_counts_what_is_not_drawn() -> None:
 
 def test_the_status_says_what_is_shown() -> None:
     picture = CurvesPicture(lines=(line_of(0, "a"), line_of(1, "b")), window=Window(10, 20, 0, 2000), waiting=5)
-    words = status(picture, "", 0.9, "range", True)
+    words = status(picture, ShownRuns(("a", "b")), 0.9, "range", True)
     assert words == (
-        "PAUSED (5 newer points) · 2 runs · steps 10–20 of 0–2,000 · smoothing 0.9 · mean and range"
+        "PAUSED (5 newer points) · smoothing 0.9 · mean and range · steps 10–20 of 0–2,000 · 2 runs"
     )  # fmt: skip
-    assert status(CurvesPicture(behind=True), "newest run", 0, None, False) == "newest run · reading the logs…"
+    shown = ShownRuns(("a",), "newest run", True, newer="b")
+    assert status(CurvesPicture(behind=True), shown, 0, None, False) == "newer: b · reading the logs… · newest run"
 
 
 # Wishes

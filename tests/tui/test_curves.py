@@ -101,6 +101,10 @@ def table(room: CurvesRoom) -> str:
     return str(room.query_one("#curves-table").render())
 
 
+def notes(room: CurvesRoom) -> str:
+    return str(room.query_one("#curves-notes").render())
+
+
 def told(room: CurvesRoom) -> str:
     return str(room.query_one("#curves-status").render())
 
@@ -110,7 +114,7 @@ def test_the_selected_runs_are_drawn_in_a_grid_in_their_order(workspace: Workspa
         metrics = [view.metric for view in room.grid.charts]
         assert metrics == ["loss", "validation.accuracy", "lr", "grad_norm", "tasks_per_s"]
         assert [str(view.border_title) for view in room.grid.charts][:2] == ["loss", "validation accuracy, %"]
-        assert len(room.picture.lines) == 2 and "2 runs · steps 1–100" in told(room)
+        assert len(room.picture.lines) == 2 and "steps 1–100 · 2 runs" in told(room)
         picture = painted(chart_of(room, "loss"))
         assert "●" in picture and "▲" in picture
         assert str(chart_of(room, "loss").border_subtitle) == "● 0.01  ▲ 0.0375"
@@ -132,6 +136,39 @@ def test_without_a_selection_it_is_the_newest_run_and_it_says_so(workspace: Work
         assert room.picture.lines[0].step == 3
 
     drive(dashboard(workspace), script)
+
+
+LOOKING = {"p": "p", "plus": "0", "comma": "escape"}  # that keep the picture; and what lets it go
+
+
+@pytest.mark.parametrize("key", LOOKING)
+def test_a_run_that_is_looked_at_closely_stays_when_a_newer_one_begins(
+    workspace: Workspace, run: Run, key: str
+) -> None:
+    async def script(pilot: Pilot[Any], room: CurvesRoom) -> None:
+        await press(pilot, room, key)
+        wish = room.wish
+        newer = make(workspace, seed=2)
+        write(newer, *steps(1, 3))
+        await until(pilot, lambda: f"newer: {newer.id}" in told(room), "the newer run")
+        assert room.wish == wish and room.picture.lines[0].runs == (run.id,)
+        await pilot.press(LOOKING[key])
+        await until(pilot, lambda: room.wish.runs == (newer.id,) and room.settled, "the newer run's curves")
+        assert room.picture.lines[0].step == 3 and "newer:" not in told(room)
+
+    drive(dashboard(workspace), script)
+
+
+def test_at_80_columns_the_status_says_what_is_drawn_however(workspace: Workspace, run: Run) -> None:
+    async def script(pilot: Pilot[Any], room: CurvesRoom) -> None:
+        await press(pilot, room, "s", "s", "s", "b", "b", "plus", "p")
+        newer = make(workspace, seed=2)
+        write(newer, *steps(1, 3))
+        await until(pilot, lambda: f"newer: {newer.id}" in told(room), "the newer run")
+        line = frame(cast(Dashboard, pilot.app)).text.splitlines()[1]
+        assert line.startswith(f" PAUSED · newer: {newer.id} · smoothing 0.97 · mean ± s.d. · steps 18–84"), line
+
+    drive(dashboard(workspace), script, (80, 24))
 
 
 def test_an_empty_workspace_says_what_to_do(workspace: Workspace) -> None:
@@ -346,6 +383,20 @@ def test_panes_go_and_come_and_help_says_what_they_are(workspace: Workspace, run
     drive(dashboard(workspace, run), script)
 
 
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
+def test_without_charts_the_lines_take_the_room(workspace: Workspace, run: Run, size: tuple[int, int]) -> None:
+    async def script(pilot: Pilot[Any], room: CurvesRoom) -> None:
+        height = lines(room).outer_size.height
+        below = lines(room).region.bottom
+        await press(pilot, room, "1")
+        await until(pilot, lambda: lines(room).region.y == room.status.region.bottom, "lines below the status")
+        assert lines(room).region.bottom == below
+        await press(pilot, room, "1")
+        await until(pilot, lambda: lines(room).outer_size.height == height, "lines as they were")
+
+    drive(dashboard(workspace, run), script, size)
+
+
 @pytest.mark.parametrize(("size", "columns"), [((80, 24), 1), ((120, 36), 2), ((160, 48), 3)])
 def test_columns_by_width(workspace: Workspace, run: Run, size: tuple[int, int], columns: int) -> None:
     async def script(pilot: Pilot[Any], room: CurvesRoom) -> None:
@@ -398,8 +449,9 @@ def test_a_run_removed_while_it_is_shown(workspace: Workspace, run: Run, other: 
 def test_a_log_cut_short_replaced_and_deleted_while_it_is_shown(workspace: Workspace, run: Run) -> None:
     async def script(pilot: Pilot[Any], room: CurvesRoom) -> None:
         write(run, *steps(1, 5), mode="w")
-        await until(pilot, lambda: any("cut short" in said for said in room.troubles.values()))
+        await until(pilot, lambda: "cut short" in notes(room), "a note")
         await until(pilot, lambda: room.picture.lines[0].step == 5 and "steps 1–5" in told(room))
+        assert not room.troubles and str(lines(room).border_title) == "Lines · 1 note"  # it takes no row for good
         replacement = run.path / "other.jsonl"
         replacement.write_text("".join(json.dumps(to_record(event)) + "\n" for event in steps(1, 400)) + '{"event": "S')
         replacement.replace(run.events_path)
@@ -457,6 +509,19 @@ def test_while_another_room_is_in_front_nothing_is_read(workspace: Workspace, ru
         await until(pilot, lambda: room.picture.lines[0].step == 120)
 
     drive(dashboard(workspace, run), script)
+
+
+def test_a_run_whose_manifest_breaks_while_it_is_shown(workspace: Workspace, run: Run, other: Run) -> None:
+    async def script(pilot: Pilot[Any], room: CurvesRoom) -> None:
+        (other.path / "run.json").write_text("[" * 100_000)
+        await press(pilot, room, "b")
+        assert len(room.picture.lines) == 2 and f"run {other.id} is shown apart" in notes(room)
+        write(run, *steps(101, 120))
+        await until(pilot, lambda: room.picture.lines[0].step == 120, "what comes later")
+        await press(pilot, room, "b", "b")
+        assert "apart" not in notes(room) and str(lines(room).border_title) == "Lines"
+
+    drive(dashboard(workspace, run, other), script)
 
 
 # Long runs

@@ -26,6 +26,7 @@ from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tui.feed import Curves, Follower, RunsFeed, RunView, Tail, read_runs
+from metavqa_cli.tui.tail import LONGEST_LINE
 
 NOW = 2_000_000_000.0
 DATASET = {"name": "scenes", "fingerprint": "f00"}
@@ -87,7 +88,7 @@ def test_every_event_comes_once_and_in_order_wherever_the_writes_and_reads_are_c
     while tail.behind:
         found += tail.poll(limit)
     assert found == events and tail.poll(limit) == []
-    assert (tail.damaged, tail.unknown, tail.restarts) == (0, 0, 0)
+    assert (tail.damaged, tail.restarts) == (0, 0)
 
 
 def test_the_tail_reads_what_the_store_appends(workspace: Workspace) -> None:
@@ -113,14 +114,49 @@ def test_a_damaged_line_is_counted_and_passed_over(tmp_path: Path, damage: bytes
     tail = Tail(tmp_path / "events.jsonl")
     tail.path.write_bytes(line(step(1)) + damage + b"\n\n" + line(step(2)))
     assert tail.poll() == [step(1), step(2)]
-    assert (tail.damaged, tail.unknown) == (1, 0)
+    assert tail.damaged == 1
 
 
-def test_an_event_of_a_later_version_is_counted_apart(tmp_path: Path) -> None:
+def test_an_event_of_a_later_version_is_no_damage(tmp_path: Path) -> None:
     tail = Tail(tmp_path / "events.jsonl")
     tail.path.write_bytes(b'{"event": "WeightsPruned", "share": 0.5}\n' + line(step(1)))
     assert tail.poll() == [step(1)]
-    assert (tail.damaged, tail.unknown) == (0, 1)
+    assert tail.damaged == 0
+
+
+@pytest.mark.parametrize("limit", [None, 1 << 16, LONGEST_LINE])
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_line_longer_than_any_event_is_given_up_and_what_follows_is_read(
+    tmp_path: Path, limit: int | None, ended: bool
+) -> None:
+    tail = Tail(tmp_path / "events.jsonl")
+    tail.path.write_bytes(line(step(1)) + b"\0" * (LONGEST_LINE + 1) + b"\n" * ended)
+    found = tail.poll(limit)
+    while tail.behind:
+        found += tail.poll(limit)
+    assert (found, tail.damaged, sum(map(len, tail._torn))) == ([step(1)], 1, 0)  # nothing of it is kept
+    with tail.path.open("ab") as log:
+        log.write(b"\n" * (not ended) + line(step(5)) + line(step(6)))
+    assert tail.poll() == [step(5), step(6)] and tail.damaged == 1
+
+
+def test_a_line_of_the_greatest_length_is_read_in_slices(tmp_path: Path) -> None:
+    tail, event = Tail(tmp_path / "events.jsonl"), Narrated("")
+    event = Narrated("x" * (LONGEST_LINE - len(line(event)) + 1))
+    tail.path.write_bytes(line(event) + line(step(2)))
+    found = tail.poll(1 << 16)
+    while tail.behind:
+        found += tail.poll(1 << 16)
+    assert found == [event, step(2)] and tail.damaged == 0
+
+
+def test_a_long_log_without_a_line_end_is_read_in_time_that_grows_with_its_length(tmp_path: Path) -> None:
+    tail = Tail(tmp_path / "events.jsonl")
+    tail.path.write_bytes(b"\0" * 60_000_000)
+    begun = time.perf_counter()
+    while tail.lines(1 << 16) or tail.behind:
+        assert time.perf_counter() - begun < 5  # it takes 0.05 s; where every slice looks at all before it, 30 s
+    assert tail.damaged == 1
 
 
 def shortened(path: Path) -> None:
@@ -174,6 +210,22 @@ def test_a_log_that_cannot_be_read_is_said_in_a_sentence_until_it_can(tmp_path: 
     tail.path.rmdir()
     tail.path.write_bytes(line(step(1)))
     assert tail.poll() == [step(1)] and tail.trouble is None
+
+
+def test_a_log_that_is_as_it_was_when_it_can_be_read_again_is_no_trouble(tmp_path: Path) -> None:
+    tail, away = Tail(tmp_path / "events.jsonl"), tmp_path / "away"
+    tail.path.write_bytes(line(step(1)))
+    tail.poll()
+    tail.path.rename(away)
+    tail.path.mkdir()
+    assert tail.poll() == [] and tail.trouble
+    tail.path.rmdir()
+    assert tail.poll() == [] and tail.trouble is None
+    tail.path.mkdir()
+    assert tail.poll() == [] and tail.trouble
+    tail.path.rmdir()
+    away.rename(tail.path)
+    assert tail.poll() == [] and tail.trouble is None and tail.restarts == 0
 
 
 def test_an_unchanged_log_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,6 +298,31 @@ def test_a_follower_starts_its_curves_over_with_the_log(tmp_path: Path) -> None:
 
 
 # The runs
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("run.json", "[" * 200_000),
+        ("result.json", '{"validation": {"accuracy": 1' + "0" * 400 + "}}"),
+        ("events.jsonl", '{"event": "ProgressMade", "phase": "x", "done": 1' + "0" * 400 + ', "total": 1}\n'),
+        ("events.jsonl", '{"event": "RunStarted", "run": "x", "kind": "ldm", "total_steps": 3, "resumed_at": 1'
+                         + "0" * 400 + "}\n"),
+    ],
+)  # fmt: skip
+def test_whatever_one_run_holds_the_others_are_shown(workspace: Workspace, file: str, text: str) -> None:
+    odd, sound = make(workspace, "hvae"), make(workspace, "ldm")
+    (odd.path / file).write_text(text)
+    feed = RunsFeed(workspace)
+    for _ in range(2):
+        assert sound.id in [view.id for view in feed.read(NOW)]
+
+
+def test_a_run_whose_log_cannot_be_read_is_shown_and_says_why(workspace: Workspace) -> None:
+    run = make(workspace)
+    run.events_path.mkdir()
+    view = only(workspace)
+    assert view.state == "stale" and "cannot read" in str(view.message) and "events.jsonl" in str(view.message)
 
 
 def test_a_view_says_all_that_the_files_say(workspace: Workspace) -> None:

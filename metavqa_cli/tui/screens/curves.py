@@ -68,7 +68,6 @@ class CurvesRoom(Room):
         return self.status, self.nothing, self.grid, self.table
 
     def on_mount(self) -> None:
-        self.table.border_title = "Lines"
         self._reader = CurveReader(self.dashboard.workspace, lambda picture: post(self, CurvesDrawn(picture)))
         self.watch(self.grid, "scroll_y", self._scrolled, init=False)
         if self._shown is not None:
@@ -104,7 +103,9 @@ class CurvesRoom(Room):
     def show_snapshot(self, snapshot: Snapshot) -> None:
         if self._reader is None:
             return  # nothing is there to show it on; when it is, it is shown
-        self.shown_runs = runs_to_show(self.dashboard.selected, snapshot.views)
+        closely = self.wish.paused or self.wish.window is not None or self.wish.cursor is not None
+        kept = self.shown_runs if closely else None
+        self.shown_runs = runs_to_show(self.dashboard.selected, snapshot.views, kept)
         if self.shown_runs.runs != self.wish.runs:
             self._ask(replace(self.wish, runs=self.shown_runs.runs, window=None, cursor=None, paused=False))
         self._show_words()
@@ -141,7 +142,8 @@ class CurvesRoom(Room):
     def _show_words(self) -> None:
         picture, wish = self.picture, self.wish
         views = {view.id: view for view in self.dashboard.snapshot.views}
-        self.status.update(status(picture, self.shown_runs.remark, wish.weight, wish.spread, wish.paused))
+        self.status.update(status(picture, self.shown_runs, wish.weight, wish.spread, wish.paused))
+        self.table.note(picture.notes)
         self.table.show(picture.lines, views, self.metric, wish.weight > 0)
         where = "newest values" if wish.cursor is None else f"at step {wish.cursor:,.0f}"
         title = chart_title(self.metric, None, False) if self.metric else ""
@@ -158,6 +160,8 @@ class CurvesRoom(Room):
             self.wish = replace(wish, number=self.wish.number + 1)
             self._reader.wish(self.wish)
             self._show_charts()
+            if self.shown_runs.newer is not None:  # which may be shown now
+                self.show_snapshot(self.dashboard.snapshot)
             self._show_words()
 
     def on_chart_view_sized(self) -> None:
@@ -228,6 +232,10 @@ class CurvesRoom(Room):
         if self.metric is not None:
             self.grid.large = self.metric
             self._place_charts()
+
+    def action_pane(self, number: int) -> None:
+        super().action_pane(number)
+        self.set_class(not self.grid.display, "-no-charts")
 
     def action_back(self) -> None:
         if self.grid.large is None:

@@ -98,7 +98,8 @@ class ChartGrid(VerticalScroll, can_focus=False, inherit_bindings=False):
 
 
 class LinesTable(VerticalScroll, inherit_bindings=False):
-    """One row for each line of the charts: its mark, name, state, step, and its value at the cursor."""
+    """One row for each line of the charts: its mark, name, state, step, and its value at the cursor; below them what
+    there is to note of these lines."""
 
     DEFAULT_CLASSES = "pane"
 
@@ -111,9 +112,17 @@ class LinesTable(VerticalScroll, inherit_bindings=False):
         super().__init__(**how)
         self._look = look
         self._text = Static("", id="curves-table")
+        self._notes = Static("", id="curves-notes", classes="muted hidden", markup=False)
 
     def compose(self) -> Any:
         yield self._text
+        yield self._notes
+
+    def note(self, notes: Sequence[str]) -> None:
+        """Show these sentences, and in the border how many they are: they may have to be scrolled to."""
+        self._notes.update(self._look.text("\n".join(f"! {said}" for said in notes)))
+        self._notes.set_class(not notes, "hidden")
+        self.border_title = "Lines" + (f" · {len(notes)} note{'s' * (len(notes) > 1)}" if notes else "")
 
     def show(self, lines: Sequence[Line], views: Mapping[str, RunView], metric: str | None, smoothing: bool) -> None:
         """Show the values of ``metric``."""
