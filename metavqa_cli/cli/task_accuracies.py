@@ -49,10 +49,8 @@ def tasks(
     rows = [row for row in task_rows(swept, swept.measured) if family in (None, row["family"])]
     if best is not None or worst is not None:
         rows = _extreme(rows, best or worst or 0, lowest=worst is not None)
-    seeds = max(len(row["seeds"]) for row in rows)
-    over = f", mean over {seeds} seeds" if seeds > 1 else ""
-    console.narrate(f"accuracy in per cent of each task's query pairs{over}, from {_runs(swept)}; a task with few "
-                    "pairs can be best or worst by luck")  # fmt: skip
+    console.narrate(f"accuracy in per cent of each task's query pairs{_over_seeds(rows)}, from {_runs(swept)}; a task "
+                    "with few pairs can be best or worst by luck")  # fmt: skip
     _emit(rows, form)
 
 
@@ -100,6 +98,15 @@ def _extreme(rows: Sequence[Row], number: int, *, lowest: bool) -> list[Row]:
         methods.setdefault((row["method"], row["setting"], tuple(row["runs"])), []).append(row)
     sign = 1 if lowest else -1
     return [row for own in methods.values() for row in sorted(own, key=lambda row: sign * row["accuracy"])[:number]]
+
+
+def _over_seeds(rows: Sequence[Row]) -> str:
+    """ ", mean over 2 seeds", or from how few to how many where methods have different numbers."""
+    counts = {len(row["seeds"]) for row in rows}
+    least, most = min(counts), max(counts)
+    if most == 1:
+        return ", of one seed"
+    return f", mean over {most} seeds" if least == most else f", mean over {least} to {most} seeds (--json: which)"
 
 
 def _runs(swept: "Swept") -> str:

@@ -5,7 +5,6 @@ Without torch. The numbers are those of ``table.rows``.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -18,14 +17,14 @@ from metavqa_cli.engine.table import REFERENCE, name
 from metavqa_cli.methods.registry import BY_KEY
 
 RESAMPLES = 2_000  # of the tasks, for intervals
-POINTS_KEPT = 8_192
 
 
 @dataclass(frozen=True)
 class Point:
     """One method at one γ, in per cent: ``mean`` over tasks and seeds, ``sd`` over seeds (None for one), ``low`` and
-    ``high`` of the 95 % interval over tasks; ``diff``: paired difference to Uncond. Multitask over the common seeds,
-    with its interval (None without any). ``gammas`` are those of the seeds, which differ if each validated its own."""
+    ``high`` of the 95 % interval over tasks; ``diff``: paired difference to Uncond. Multitask over the ``common``
+    seeds, with its interval (None without any). ``gammas`` are those of the seeds, which differ if each validated its
+    own."""
 
     gammas: tuple[float, ...]
     seeds: tuple[int, ...]
@@ -35,6 +34,7 @@ class Point:
     low: float
     high: float
     diff: tuple[float, float, float] | None
+    common: tuple[int, ...]
     measured: tuple[Measured, ...]
 
     @property
@@ -60,11 +60,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Reference:
-    """What curves are compared with: accuracy in per cent, mean over tasks and seeds."""
+    """What curves are compared with, in per cent: ``mean`` over tasks and seeds, ``low`` and ``high`` of the 95 %
+    interval over tasks. ``among``: of how many it is the best, chosen on all test tasks (1: it was not chosen)."""
 
     label: str
     mean: float
     seeds: tuple[int, ...]
+    tasks: int
+    low: float
+    high: float
+    among: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,35 @@ class Sweep:
     left_out: tuple[str, ...] = ()
 
 
-def sweep(swept: Swept, family: str = "", resamples: int = RESAMPLES) -> Sweep:
+class Points:
+    """Points that were computed before, as long as what they are of is there: a new cell costs its own point alone."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], Point] = {}
+
+    def point(
+        self, measured: tuple[Measured, ...], multitask: tuple[Measured, ...], judged: Judged, family: str,
+        resamples: int,
+    ) -> Point:  # fmt: skip
+        key = (measured, multitask, judged, family, resamples)
+        if key not in self._known:
+            self._known[key] = _point(*key)
+        return self._known[key]
+
+    def keep(self, measured: Iterable[Measured]) -> None:
+        """Forget the points of whatever is not among ``measured``."""
+        there = set(measured)
+        self._known = {key: point for key, point in self._known.items() if there.issuperset(key[0] + key[1])}
+
+
+def sweep(swept: Swept, family: str = "", resamples: int = RESAMPLES, points: Points | None = None) -> Sweep:
     """The curves of all methods with a guidance scale, and what they are compared with, on the tasks of a family.
 
-    Cells say it; where none has a γ yet, the newest evaluation does. The numbers are those of ``table.rows``.
+    Cells say it; where none has a γ yet, the newest evaluation does. The numbers are those of ``table.rows``; those
+    among ``points`` are not computed again. The few-shot ceiling is the same method for every family.
     """
+    points = Points() if points is None else points
+    points.keep(swept.measured)
     used, left_out = _belonging([one for one in swept.measured if one.control is None])
     groups: dict[tuple[Any, ...], list[Measured]] = {}
     for one in used:
@@ -94,13 +123,17 @@ def sweep(swept: Swept, family: str = "", resamples: int = RESAMPLES) -> Sweep:
     multitask = next(
         (found for found in seeds.values() if (found[0].method, found[0].setting, found[0].control) == REFERENCE), ()
     )
-    ceiling = max((_reference(found, swept.judged, family) for found in seeds.values()
-                   if found[0].setting == "few-shot"), key=lambda one: one.mean, default=None)  # fmt: skip
+    few = [found for found in seeds.values() if found[0].setting == "few-shot"]
+    best = max(few, key=lambda found: float(_rows(found, swept.judged, "").mean()), default=())
+    multitask_line, ceiling = (
+        _reference(points.point(found, (), swept.judged, family, resamples), among) if found else None
+        for found, among in ((multitask, 1), (best, len(few)))
+    )
     guided = [found for found in seeds.values() if found[0].setting == "zero-shot" and found[0].gamma is not None]
-    points = [_point(found, multitask, swept.judged, family, resamples) for found in guided]
+    drawn = [points.point(found, multitask, swept.judged, family, resamples) for found in guided]
     return Sweep(
-        family, int(_chosen(swept.judged, family).sum()), used[-1].kind if used else "cell", tuple(_curves(points)),
-        _reference(multitask, swept.judged, family) if multitask else None, ceiling, tuple(left_out),
+        family, int(_chosen(swept.judged, family).sum()), used[-1].kind if used else "cell", tuple(_curves(drawn)),
+        multitask_line, ceiling, tuple(left_out),
     )  # fmt: skip
 
 
@@ -135,14 +168,12 @@ def _rows(measured: Sequence[Measured], judged: Judged, family: str) -> Float[np
     return np.stack([one.accuracies for one in measured])[:, _chosen(judged, family)]
 
 
-# Measured values are the same objects as long as their files are: a new cell costs its own point alone.
-@lru_cache(maxsize=POINTS_KEPT)
 def _point(
     measured: tuple[Measured, ...], multitask: tuple[Measured, ...], judged: Judged, family: str, resamples: int
 ) -> Point:
     accuracies = _rows(measured, judged, family)
     whole = estimate(accuracies.mean(0), resamples)
-    common = {one.seed for one in measured} & {one.seed for one in multitask}
+    common = tuple(sorted({one.seed for one in measured} & {one.seed for one in multitask}))
     diff = None
     if common:
         own, other = (
@@ -151,14 +182,14 @@ def _point(
         diff = difference(own, other, resamples)[:3]
     gammas = tuple(float(one.gamma) for one in measured if one.gamma is not None)
     return Point(gammas, tuple(one.seed for one in measured), whole.n, whole.mean, spread(accuracies), whole.low,
-                 whole.high, diff, measured)  # fmt: skip
+                 whole.high, diff, common, measured)  # fmt: skip
 
 
-def _reference(measured: Sequence[Measured], judged: Judged, family: str) -> Reference:
-    mean = 100 * float(_rows(measured, judged, family).mean())
-    first, gammas = measured[0], {one.gamma for one in measured}
+def _reference(point: Point, among: int) -> Reference:
+    first = point.measured[0]
     own = {"label": first.label, "gamma": first.gamma, "validated": first.validated, "control": None}
-    return Reference(name(own, chosen=len(gammas) == 1), mean, tuple(one.seed for one in measured))
+    called = name(own, chosen=len({*point.gammas}) < 2)
+    return Reference(called, point.mean, point.seeds, point.tasks, point.low, point.high, among)
 
 
 def _curves(points: Iterable[Point]) -> Iterator[Curve]:

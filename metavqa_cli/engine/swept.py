@@ -1,11 +1,11 @@
 """What finished cells and evaluations measured on a dataset's test tasks, read off their files without torch.
 
-``Reader.read`` gives ``Swept``: the accuracy of every task under every method, and what was answered; ``judgements``
-what was answered to one task's images. Curves against γ are made of it in ``curves``.
+``Reader.read`` gives ``Swept``: the accuracy of every task under every method, and what was answered. Curves against γ
+are made of it in ``curves``, and what was answered to one task's images is told in ``judgements``.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -31,6 +31,10 @@ from metavqa_cli.tasks.taskset import Task, TaskSet, load_tasks
 KINDS = ("cell", "eval")
 SETTINGS = ("zero-shot", "few-shot", "control")  # what is measured on the test tasks
 
+TEXTS, NUMBERS = ("method", "label", "sampler", "control", "layout", "run"), ("gamma", "descriptors")  # in files
+NEEDED = ("method", "label", "descriptors", "seed")  # where they are said at all: null is no value of theirs
+ROUNDING = 1e-6  # by which a mean of shares may be above 1
+
 EARLIER = "earlier"  # in place of a sentence: such runs are told together
 
 Stamp = tuple[int, int, int]
@@ -42,7 +46,8 @@ class Measured:
 
     ``accuracies`` are 0 to 1, in the order of ``Swept.tasks``; ``answers`` is None where an earlier version did not
     keep them. ``validated``: γ was chosen on validation tasks. ``layout`` tells base networks apart; evaluations do not
-    say it. ``created`` is the time of the run, which sorts as text.
+    say it. ``created`` is the time of the run, which sorts as text. ``ldm`` is the run of the HyperLDM that the weights
+    were drawn from (None: of none, or it is not told).
     """
 
     run: str
@@ -60,6 +65,7 @@ class Measured:
     layout: str | None
     accuracies: Float[np.ndarray, " task"]
     answers: Answers | None
+    ldm: str | None = None
 
     @property
     def name(self) -> str:
@@ -97,45 +103,6 @@ class Swept:
         """Where the pairs of each task stand in ``Measured.answers``."""
         ends = np.cumsum(self.judged.mask.sum(1)).tolist()
         return tuple(slice(start, end) for start, end in zip([0, *ends], ends, strict=False))
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What was answered to a query image: each answer given, with its share of the samples, the most frequent first."""
-
-    image: str
-    right: str
-    shares: tuple[tuple[str, float], ...]
-
-    @property
-    def answer(self) -> str:
-        return self.shares[0][0]
-
-    @property
-    def share(self) -> float:
-        return self.shares[0][1]
-
-    @property
-    def is_right(self) -> bool:
-        return self.answer == self.right
-
-
-def judgements(swept: Swept, measured: Sequence[Measured], task: int) -> tuple[Judgement, ...]:
-    """What all samples of ``measured`` (one method's seeds) together answered to the query images of a task.
-
-    Nothing where none kept its answers.
-    """
-    kept = [one.answers[:, swept.places[task]] for one in measured if one.answers is not None]
-    if not kept:
-        return ()
-    drawn, asked = np.concatenate(kept), swept.tasks[task]
-    return tuple(_judgement(asked, image, label, drawn[:, row].tolist())
-                 for row, (image, label) in enumerate(asked.query))  # fmt: skip
-
-
-def _judgement(task: Task, image: str, label: int, drawn: Sequence[int]) -> Judgement:
-    counts = sorted(Counter(drawn).items(), key=lambda item: (-item[1], item[0]))
-    return Judgement(image, task.answers[label], tuple((task.answers[a], n / len(drawn)) for a, n in counts))
 
 
 # Reading
@@ -224,6 +191,8 @@ def _read(
         made = manifest["dataset"]
         if manifest["kind"] not in KINDS or made["name"] != dataset:
             return (), ""
+        if not isinstance(manifest["created"], str):
+            raise ValueError(f"created is {manifest['created']!r}, no time")
         if made["fingerprint"] != fingerprint:
             return (), EARLIER
         read = _cell if manifest["kind"] == "cell" else _evaluation
@@ -236,14 +205,17 @@ def _read(
 
 
 def _cell(run: Run, manifest: dict[str, Any], judged: Judged) -> Iterator[Measured]:
-    layout = (run.result() or {})["layout"]
+    result = run.result() or {}
+    for said in (manifest["cell"], result):
+        _refuse_odd(said)
+    layout, ldm = result["layout"], manifest["parents"].get("ldm")
     for score in scores_of(run, CellSpec(**manifest["cell"])):
         if score.correct.shape != judged.mask.shape:
             raise ValueError(f"scores of shape {score.correct.shape}, where {judged.mask.shape} were judged")
         yield Measured(
             run.id, "cell", manifest["created"], score.method, score.label, score.setting, score.descriptors,
             score.gamma, score.validated, score.seed, score.sampler, score.control, layout,
-            by_task(score.correct, judged.mask), score.answers,
+            by_task(score.correct, judged.mask), score.answers, ldm,
         )  # fmt: skip
 
 
@@ -251,9 +223,11 @@ def _evaluation(run: Run, manifest: dict[str, Any], judged: Judged) -> Iterator[
     """The rows about test tasks. Their methods are called as in the tables; γ and control are fields there."""
     arrays, _ = load_arrays(run.model_path, remedy=f"measure it again: `metavqa runs rm {run.id}`")
     share = run.config().get("questions", {}).get("descriptors", 1.0)
+    _refuse_odd({"descriptors": share})
     for number, row in enumerate((run.result() or {})["rows"]):
         if row["setting"] not in SETTINGS:
             continue
+        _refuse_odd(row)
         method = str(row["method"]).removesuffix("-validated").removesuffix("-shuffled")
         known = BY_KEY.get(method)
         yield Measured(
@@ -261,13 +235,30 @@ def _evaluation(run: Run, manifest: dict[str, Any], judged: Judged) -> Iterator[
             share if known and known.conditional else 1.0, row["gamma"], row["method"].endswith("-validated"),
             row["seed"], row["sampler"], "shuffled" if row["setting"] == "control" else None, None,
             arrays[f"{number:02d}"].astype(np.float64), arrays.get(f"{number:02d}.{ANSWERS}"),
+            row.get("run") if known and known.gammas else None,
         )  # fmt: skip
 
 
+def _refuse_odd(said: Mapping[str, Any]) -> None:
+    """``ValueError`` for a value that is none of its name: JSON and people write what they like, NaN among it."""
+    for key, value in said.items():
+        if value is None and key not in NEEDED:
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if key in TEXTS and not isinstance(value, str):
+            raise ValueError(f"{key} is {value!r}, no text")
+        if key in NUMBERS and not number:
+            raise ValueError(f"{key} is {value!r}, no finite number")
+        if key == "seed" and not (number and isinstance(value, int)):
+            raise ValueError(f"seed is {value!r}, no whole number")
+
+
 def _checked(one: Measured, tasks: Sequence[Task], judged: Judged) -> Measured:
-    """``ValueError`` for numbers of other tasks than these, or answers that they do not have."""
+    """``ValueError`` for numbers of other tasks than these, or none that shares can be; for unknown answers."""
     if one.accuracies.shape != (len(tasks),):
         raise ValueError(f"accuracies of {len(one.accuracies)} tasks, where there are {len(tasks)}")
+    if not ((one.accuracies >= 0) & (one.accuracies <= 1 + ROUNDING)).all():
+        raise ValueError("an accuracy is not between 0 and 1")
     if one.answers is not None:
         most = np.array([len(task.answers) for task in tasks for _ in task.query])
         if one.answers.shape[1:] != most.shape or (one.answers < 0).any() or (one.answers >= most).any():

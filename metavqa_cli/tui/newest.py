@@ -7,7 +7,10 @@ from metavqa_cli.tui.beside import beside
 
 
 class Newest:
-    """One thread at a time; of the works that come while it is busy, the newest is done next and the others never."""
+    """One thread at a time; of the works that come while it is busy, the newest is done next and the others never.
+
+    A work that fails ends its thread with the error, as threads do; those that come after it are done all the same.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -35,4 +38,8 @@ class Newest:
                 if work is None:
                     self._running = False
                     return
-            work()
+            try:
+                work()
+            except BaseException:
+                beside(self._work, self._name)
+                raise

@@ -3,7 +3,7 @@
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle, pairwise
 
 from metavqa_cli.schema.text import plain
@@ -23,7 +23,8 @@ Band = float | tuple[float, float] | None  # on both sides, or below and above
 class Series:
     """Points joined by a curve; ``spread`` (one for each point, None where unknown) is drawn as a band around it.
 
-    One with a ``mark`` of its own takes none of the others'; without a ``label`` it is not in the legend.
+    Points that are not finite are left out. One with a ``mark`` of its own takes none of the others'; without a
+    ``label`` it is not in the legend.
     """
 
     label: str
@@ -35,10 +36,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal line to compare with."""
+    """A horizontal line to compare with; ``note`` follows its number in the legend."""
 
     label: str
     y: float
+    note: str = ""
 
 
 @dataclass
@@ -102,6 +104,8 @@ def plot(
     by the mark at its points, a level by its kind of line. Below 32 × 8 it is drawn as if that were given.
     """
     width, height = max(width, SMALLEST[0]), max(height, SMALLEST[1])
+    series, levels = [_finite(one) for one in series], [level for level in levels if math.isfinite(level.y)]
+    rule = rule if rule is not None and math.isfinite(rule) else None
     x_label, y_label = (plain(label) if ascii else label for label in (x_label, y_label))
     y_range = _padded(_heights(series, levels))
     y_ticks = _ticks(*y_range, max(2, (height - 4) // 3))
@@ -116,6 +120,19 @@ def plot(
     ]]  # fmt: skip
 
 
+def _finite(series: Series) -> Series:
+    """Without the points, and without the bands of points, that are not finite."""
+    bands = [band if all(map(math.isfinite, _edges(band))) else None for band in series.spread]
+    points = zip(series.xs, series.ys, bands or [None] * len(series.xs), strict=True)
+    kept = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
+    return replace(series, xs=[x for x, *_ in kept], ys=[y for _, y, _ in kept], spread=[band for *_, band in kept])
+
+
+def _edges(band: Band) -> tuple[float, float]:
+    """How far a band goes below and above."""
+    return band if isinstance(band, tuple) else (band or 0.0,) * 2
+
+
 def _heights(series: Sequence[Series], levels: Sequence[Level]) -> list[float]:
     edges = [edge for one in series for _, y, (below, above) in _points(one) for edge in (y - below, y + above)]
     return edges + [level.y for level in levels]
@@ -123,8 +140,7 @@ def _heights(series: Sequence[Series], levels: Sequence[Level]) -> list[float]:
 
 def _points(series: Series) -> list[tuple[float, float, tuple[float, float]]]:
     """x, y and how far the band goes below and above, in the order of x; no band is 0."""
-    spread = [value if isinstance(value, tuple) else (value or 0.0,) * 2 for value in series.spread]
-    return sorted(zip(series.xs, series.ys, spread or [(0.0, 0.0)] * len(series.xs), strict=True))
+    return sorted(zip(series.xs, series.ys, map(_edges, series.spread), strict=True))
 
 
 def marks_of(series: Sequence[Series], ascii: bool) -> list[str]:
@@ -225,7 +241,10 @@ def _legend(series: Sequence[Series], levels: Sequence[Level], band: str, width:
     """Mark and name of everything that is drawn, as many on a line as fit; a long name goes on in the next line."""
     rules = ASCII_RULES if ascii else RULES
     entries = [f"{mark} {one.label}" for one, mark in zip(series, marks_of(series, ascii), strict=True) if one.label]
-    entries += [f"{rule * 3} {level.label}: {level.y:.2f}" for level, rule in zip(levels, cycle(rules), strict=False)]
+    entries += [
+        f"{rule * 3} {level.label}: {level.y:.2f}{level.note}"
+        for level, rule in zip(levels, cycle(rules), strict=False)
+    ]
     if any(value for one in series for value in one.spread):
         entries.append(f"{':::' if ascii else '░░░'} {band}")
     lines: list[str] = []

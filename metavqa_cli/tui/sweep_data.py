@@ -8,9 +8,10 @@ from rich.text import Text
 
 from metavqa_cli.tui.look import Look
 from metavqa_cli.tui.plot import ASCII_MARKS, MARKS, RULE, STAR, Level, Series, plot
+from metavqa_cli.tui.sweep_tasks import count
 
 if TYPE_CHECKING:
-    from metavqa_cli.engine.curves import Curve, Point, Sweep
+    from metavqa_cli.engine.curves import Curve, Point, Reference, Sweep
 
 BandName = Literal["seeds", "tasks", "none"]
 BANDS: tuple[BandName, ...] = ("seeds", "tasks", "none")
@@ -32,11 +33,26 @@ class Choice:
 
 
 def curve_name(curve: "Curve", curves: Sequence["Curve"]) -> str:
-    """The method, and whatever else tells it from the others: its share of the questions, its sampler."""
-    alike = [other for other in curves if other.label == curve.label and other is not curve]
+    """The method, its share of the questions, and its sampler if not all have the same."""
     share = "" if curve.descriptors == 1 else f" ({100 * curve.descriptors:g} % of the questions)"
-    sampler = any(other.descriptors == curve.descriptors for other in alike)
+    sampler = len({other.sampler for other in curves}) > 1
     return f"{curve.label}{share}{f', {curve.sampler}' if sampler else ''}"
+
+
+def _short_name(curve: "Curve", curves: Sequence["Curve"]) -> str:
+    """The method's key, and what tells it from others with the same one."""
+    alike = [other for other in curves if other.method == curve.method and other is not curve]
+    share = "" if curve.descriptors == 1 else f" {100 * curve.descriptors:g} %"
+    sampler = any(other.descriptors == curve.descriptors for other in alike)
+    return f"{curve.method}{share}{f', {curve.sampler}' if sampler else ''}"
+
+
+def sampler_words(sweep: "Sweep", choice: Choice) -> str:
+    """How the curve that is scrubbed was drawn; that it is that one's alone, where the others were drawn otherwise."""
+    curve = current_curve(sweep, choice)
+    if curve is None or not curve.sampler:
+        return ""
+    return curve.sampler + HERE * (len({other.sampler for other in shown_curves(sweep, choice)}) > 1)
 
 
 def shares(sweep: "Sweep") -> list[float]:
@@ -94,7 +110,7 @@ def series_of(sweep: "Sweep", choice: Choice, look: Look, *, short: bool = False
     """Each shown curve with its bands, then a star at each validated γ; only that of the scrubbed one has an entry."""
     shown, current = shown_curves(sweep, choice), current_curve(sweep, choice)
     found = [
-        Series((curve.method if short else curve_name(curve, sweep.curves)) + HERE * (curve is current),
+        Series((_short_name if short else curve_name)(curve, sweep.curves) + HERE * (curve is current),
                [point.gamma for point in curve.points], [point.mean for point in curve.points],
                [_spread(point, choice.band) for point in curve.points])
         for curve in shown
@@ -108,23 +124,40 @@ def series_of(sweep: "Sweep", choice: Choice, look: Look, *, short: bool = False
 
 
 def levels_of(sweep: "Sweep", *, short: bool = False) -> list[Level]:
-    """Uncond. Multitask and the few-shot ceiling, where they were measured."""
+    """Uncond. Multitask and the few-shot ceiling, where they were measured, with what they are over."""
     found = []
     if sweep.multitask:
-        found.append(Level("Multitask" if short else f"{sweep.multitask.label}, zero-shot", sweep.multitask.mean))
+        words = "Multitask" if short else f"{sweep.multitask.label}, zero-shot"
+        found.append(Level(words, sweep.multitask.mean, _level_note(sweep.multitask, short=short)))
     if sweep.ceiling:
-        words = "ceiling" if short else f"few-shot ceiling, {sweep.ceiling.label}"
-        found.append(Level(words, sweep.ceiling.mean))
+        best = f" (the best of {sweep.ceiling.among} on all test tasks)" if sweep.ceiling.among > 1 else ""
+        words = "ceiling" if short else f"few-shot ceiling, {sweep.ceiling.label}{best}"
+        found.append(Level(words, sweep.ceiling.mean, _level_note(sweep.ceiling, short=short)))
     return found
+
+
+def _level_note(level: "Reference", *, short: bool) -> str:
+    seeds = count(len(level.seeds), "seed")
+    if short:
+        interval = f"{level.low:.1f}–{level.high:.1f}, " if level.tasks > 1 else ""
+        return f" ({interval}{seeds})"
+    return f" % ({seeds}), {_interval(level)}"
+
+
+def _interval(of: "Point | Reference") -> str:
+    """ "95 % 52.88–55.43 (684 tasks)"; one task has no interval."""
+    if of.tasks < 2:
+        return "one task, so no interval"
+    return f"95 % {of.low:.2f}–{of.high:.2f} ({count(of.tasks, 'task')})"
 
 
 def band_words(sweep: "Sweep", choice: Choice) -> str:
     """What the bands are, with the numbers behind them."""
     if choice.band == "tasks":
-        return f"95 % interval over {_count(sweep.tasks, 'task')}"
+        return f"95 % interval over {count(sweep.tasks, 'task')}"
     counts = sorted({len(point.seeds) for curve in shown_curves(sweep, choice) for point in curve.points})
     if len(counts) == 1:
-        return f"± s.d. over {_count(counts[0], 'seed')}"
+        return f"± s.d. over {count(counts[0], 'seed')}"
     return f"± s.d. over {counts[0]} to {counts[-1]} seeds" if counts else "± s.d. over seeds"
 
 
@@ -162,21 +195,29 @@ def reading(sweep: "Sweep", curve: "Curve | None", point: "Point | None") -> lis
     """What the plot says at the line: mean, intervals, the difference to Uncond. Multitask, and the validated γ."""
     if curve is None or point is None:
         return []
-    seeds, tasks = _count(len(point.seeds), "seed"), _count(point.tasks, "task")
-    sd = f" ± {point.sd:.2f}" if point.sd is not None else ""
-    lines = [f"γ = {point.gamma:g}: {point.mean:.2f} %{sd} ({seeds}), 95 % {point.low:.2f}–{point.high:.2f} ({tasks})"]
-    if point.diff is not None and sweep.multitask is not None:
-        mean, low, high = point.diff
-        lines.append(f"{mean:+.2f} points to {sweep.multitask.label}, 95 % {low:+.2f} to {high:+.2f}")
-    if curve.validated is not None:
-        lines.append(f"{curve.validated.mean:.2f} % at the validated γ: {_gammas(curve.validated)}")
+    lines = [f"γ = {point.gamma:g}: {_accuracy(point)}", *_difference(point, sweep)]
+    if curve.validated is not None and curve.validated is not point:
+        lines.append(f"validated γ, {_gammas(curve.validated)}: {_accuracy(curve.validated)}")
+        lines += _difference(curve.validated, sweep)
     if sweep.kind == "eval":
         lines.append("one seed, from the newest evaluation; n starts a sweep")
     return [*lines, *(f"left out: {words}" for words in sweep.left_out)]
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
+def _accuracy(point: "Point") -> str:
+    """ "54.06 % ± 0.19 s.d. (2 seeds), 95 % 52.88–55.43 (684 tasks)"."""
+    sd = f" ± {point.sd:.2f} s.d." if point.sd is not None else ""
+    return f"{point.mean:.2f} %{sd} ({count(len(point.seeds), 'seed')}), {_interval(point)}"
+
+
+def _difference(point: "Point", sweep: "Sweep") -> list[str]:
+    """How far a point is from Uncond. Multitask, where both have a seed."""
+    if point.diff is None or sweep.multitask is None:
+        return []
+    mean, low, high = point.diff
+    interval = f", 95 % {low:+.2f} to {high:+.2f}" if point.tasks > 1 else ""
+    fewer = f" (over {count(len(point.common), 'seed')})" if point.common != point.seeds else ""
+    return [f"{mean:+.2f} points to {sweep.multitask.label}{interval}{fewer}"]
 
 
 def _gammas(point: "Point") -> str:
@@ -191,7 +232,7 @@ def curves_title(dataset: str | None, sweep: "Sweep | None") -> str:
     of = f" on {dataset}" if dataset else ""
     if sweep is None or not sweep.family:
         return f"Accuracy against γ{of}"
-    return f"Accuracy against γ{of}: {sweep.family}, {_count(sweep.tasks, 'task')}"
+    return f"Accuracy against γ{of}: {sweep.family}, {count(sweep.tasks, 'task')}"
 
 
 def left_aside(curves: Sequence["Curve"], chosen: Collection[int]) -> frozenset[CurveKey]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metavqa_cli.engine.configuration import DEFAULT_PRESET
 from metavqa_cli.schema.errors import MetaVQAError
@@ -14,8 +14,8 @@ from metavqa_cli.tui.feed import RunView
 from metavqa_cli.tui.sweep_command import fitting_preset
 
 if TYPE_CHECKING:
-    from metavqa_cli.engine.curves import Sweep
-    from metavqa_cli.engine.swept import Swept
+    from metavqa_cli.engine.curves import Points, Sweep
+    from metavqa_cli.engine.swept import Reader, Swept
 
 MEASURING = ("cell", "eval")
 NO_DATASET = (
@@ -69,8 +69,9 @@ class SweepFeed:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self._board = Board()
-        self._reader: Any = None
-        self._state: Any = None
+        self._reader: Reader | None = None
+        self._points: Points | None = None
+        self._state: object = None
 
     def read(self, wish: Wish) -> Board:
         """What there is. Of a dataset that is gone or damaged, what was read of it before, with the reason."""
@@ -80,24 +81,27 @@ class SweepFeed:
             return self._in_trouble(wish, (), f"{error.filename or self.workspace.root}: {error.strerror or error}")
         except MetaVQAError as error:
             return self._in_trouble(wish, self._board.datasets, str(error))
+        except Exception as error:  # whatever stands in a file: the room says it and looks again
+            named = f"{type(error).__name__}: {error}"
+            return self._in_trouble(wish, self._board.datasets, f"what was measured cannot be read ({named})")
 
     def _read(self, wish: Wish, datasets: tuple[str, ...]) -> Board:
-        from metavqa_cli.engine.curves import sweep  # with numpy, which the first paint does without
+        from metavqa_cli.engine.curves import Points, sweep  # with numpy, which the first paint does without
         from metavqa_cli.engine.swept import Reader
 
         name = wish.dataset or (datasets[0] if datasets else None)
         if name is None:
             return self._in_trouble(wish, datasets, NO_DATASET.format(self.workspace.root))
-        self._reader = self._reader or Reader(self.workspace)
+        if self._reader is None or self._points is None:
+            self._reader, self._points = Reader(self.workspace), Points()
         runs = [Run(path) for path in wish.runs]
         swept = self._reader.read(name, runs)
         family = wish.family if wish.family in swept.families else ""
         state = (name, datasets, family, swept.measured, swept.problems, swept.tasks)
         if state != self._state or self._board.trouble:
             self._state = state
-            places = self._places(name, swept)
-            self._board = Board(name, datasets, swept, sweep(swept, family), places, self._preset(runs),
-                                problems=swept.problems)  # fmt: skip
+            places, drawn = self._places(name, swept), sweep(swept, family, points=self._points)
+            self._board = Board(name, datasets, swept, drawn, places, _preset(runs), problems=swept.problems)
         return self._board
 
     def _in_trouble(self, wish: Wish, datasets: tuple[str, ...], trouble: str) -> Board:
@@ -119,11 +123,10 @@ class SweepFeed:
         except (MetaVQAError, OSError):
             return {}
 
-    def _preset(self, runs: Sequence[Run]) -> str:
-        """The preset that the newest of the runs was made with."""
-        if not runs or self._board.preset != DEFAULT_PRESET:
-            return self._board.preset
-        try:
-            return fitting_preset(runs[-1].config())
-        except (MetaVQAError, OSError):
-            return self._board.preset
+
+def _preset(runs: Sequence[Run]) -> str:
+    """The preset that the newest of the runs was made with; without a run that tells, the usual one."""
+    try:
+        return fitting_preset(runs[-1].config()) if runs else DEFAULT_PRESET
+    except (MetaVQAError, OSError):
+        return DEFAULT_PRESET

@@ -7,17 +7,19 @@ from metavqa_cli.tui.room import Pane
 HELP = (
     "Accuracy on the test tasks against the guidance scale γ, from finished cells (without any, from the newest "
     "evaluation), and for one task what is answered to its query images at each γ. Controls are left out. The γ "
-    "that is used elsewhere was chosen on validation tasks and is starred. The same without a dashboard: metavqa "
-    "eval sweep, metavqa eval tasks."
+    "that is used elsewhere was chosen on validation tasks and is starred; whoever picks another off the curve picks "
+    "it by the test tasks. The same without a dashboard: metavqa eval sweep, metavqa eval tasks."
 )
 PANES = (
     Pane("sweep-curves", "Accuracy against γ", "Left and right move the line to the next measured γ of the curve "
          "that is marked (here). The words below say what stands there: mean ± s.d. over the seeds, 95 % interval over "
-         "the tasks, and the difference to Uncond. Multitask, paired task by task."),
+         "the tasks (of the mean over the seeds), and the difference to Uncond. Multitask, paired task by task."),
     Pane("sweep-tasks", "Tasks", "The test tasks with their accuracy at the line and its change from the γ where "
-         "the line was before. / filters by words of the question or family."),
+         "the line was before. / filters by words of the question or family. The best and the worst of many tasks with "
+         "few images are so by luck, too."),
     Pane("sweep-answers", "Answers", "What all samples and seeds answered to the task's query images: the most "
-         "frequent answer, its share, and what was otherwise at the γ before."),
+         "frequent answer, its share, and what was otherwise at the γ before. Where the right answer and another were "
+         "given equally often it is a tie (=), neither right nor wrong."),
     Pane("sweep-pictures", "Pictures", "The query images with what was answered to them. < and > move the line."),
 )  # fmt: skip
 NOT_SWEPT = (

@@ -11,12 +11,12 @@ from metavqa_cli.schema.errors import MissingError, UsageError
 from metavqa_cli.tasks.taskset import Task
 from metavqa_cli.tui.asking import Asking, Cancelled, Checkpoint
 from metavqa_cli.tui.beside import post
-from metavqa_cli.tui.snapshot import Snapshot
+from metavqa_cli.tui.sweep_tasks import tally
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.ask import Asker
     from metavqa_cli.engine.curves import Curve, Point
-    from metavqa_cli.engine.swept import Judgement
+    from metavqa_cli.engine.judgements import Judgement
 
 STEP = 0.05  # of γ
 PLAIN = ("hnet-ldm", "hvae-ldm", "task-ldm", "task-ldm-plain")  # guided by HyperLDM alone, as `metavqa ask` does it
@@ -24,35 +24,39 @@ PLAIN = ("hnet-ldm", "hvae-ldm", "task-ldm", "task-ldm-plain")  # guided by Hype
 
 @dataclass(frozen=True)
 class Model:
-    """The HyperLDM that a measured point was drawn from, and the seed of its samples. None: the newest there is."""
+    """The HyperLDM that a measured point was drawn from, the seed of its samples, and how they were drawn."""
 
-    run: str | None
+    run: str
     seed: int
+    sampler: str | None
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What one sample answered to a task's query images at ``gamma``; shares are probabilities."""
+    """What one sample answered to a task's query images at ``gamma``; shares are probabilities.
+
+    ``sampler`` says how its latent was drawn, which is as the workspace is configured now.
+    """
 
     question: str
     gamma: float
     run: str
+    sampler: str
     judgements: "tuple[Judgement, ...]"
 
-    @property
-    def right(self) -> int:
-        return sum(one.is_right for one in self.judgements)
 
-
-def model_of(curve: "Curve | None", point: "Point | None", snapshot: Snapshot) -> Model:
-    """What the first seed of a point was drawn from. ``UsageError`` for a method that is more than a HyperLDM."""
+def model_of(curve: "Curve | None", point: "Point | None") -> Model:
+    """What the first seed of a point was drawn from. ``UsageError`` for a method that is more than a HyperLDM, and
+    for a point that does not tell which one."""
     if curve is None or point is None:
         raise UsageError("no curve is scrubbed, so there is no HyperLDM to generate with; n starts a sweep")
     if curve.method not in PLAIN:
         raise UsageError(f"{curve.label} is not a HyperLDM alone; m chooses one of {', '.join(PLAIN)} to scrub live")
     first = point.measured[0]
-    view = snapshot.view(first.run)
-    return Model(dict(view.parents).get("ldm") if view else None, first.seed)
+    if first.ldm is None:
+        raise UsageError(f"run {first.run} does not say which HyperLDM it was drawn from, so nothing can be generated "
+                         "anew; n starts a sweep, whose cells say it")  # fmt: skip
+    return Model(first.ldm, first.seed, first.sampler)
 
 
 def stepped(gamma: float, by: int) -> float:
@@ -67,7 +71,8 @@ def judge_live(asker: "Asker", checkpoint: Checkpoint, *, task: Task, gamma: flo
     """
     import torch
 
-    from metavqa_cli.engine.swept import Judgement
+    from metavqa_cli.engine.evaluate import sampler_text
+    from metavqa_cli.engine.judgements import Judgement
 
     if asker.dataset is None:
         raise MissingError(f"the dataset that run {asker.ldm.run.id} was made from is gone, and with it the features "
@@ -80,7 +85,8 @@ def judge_live(asker: "Asker", checkpoint: Checkpoint, *, task: Task, gamma: flo
     answer = asker.ask(request, [image for image, _ in task.query], x, before_step=checkpoint)
     found = [Judgement(judged.image, task.answers[label], judged.ranked)
              for judged, (_, label) in zip(answer.judgements, task.query, strict=True)]  # fmt: skip
-    return Drawn(task.question, gamma, asker.ldm.run.id, tuple(found))
+    sampler = sampler_text(asker.sampling(request))
+    return Drawn(task.question, gamma, asker.ldm.run.id, sampler, tuple(found))
 
 
 class LiveRead(Message):
@@ -127,11 +133,15 @@ class LiveGamma:
             post(self._room, LiveRead(outcome))
 
 
-def live_head(question: str, family: str, drawn: Drawn | None, gamma: float, state: str, seed: int) -> list[str]:
-    """The task in words while γ is live: what was answered, or what is being waited for."""
+def live_head(
+    question: str, family: str, drawn: Drawn | None, gamma: float, state: str, model: Model | None
+) -> list[str]:  # fmt: skip
+    """The task in words while γ is live: what was answered and how it was drawn, or what is being waited for."""
     first = f"{question}{f'  [{family}]' if family else ''}"
     if drawn is None:
         return [first, f"live γ = {gamma:g}: {state}"]
     later = "" if drawn.gamma == gamma else f"; γ = {gamma:g} is being generated"
-    told = f"{drawn.right} of {len(drawn.judgements)} right; shares are probabilities of one sample"
-    return [first, f"live γ = {drawn.gamma:g}: {told} (seed {seed}, {drawn.run}){later}"]
+    told = f"{tally(drawn.judgements)}; shares are probabilities of one sample"
+    seed, measured = (f"seed {model.seed}, ", model.sampler) if model else ("", drawn.sampler)
+    other = "" if drawn.sampler == measured else f"; not as it was measured: {measured or 'sampler not told'}"
+    return [first, f"live γ = {drawn.gamma:g}: {told} ({seed}{drawn.run}){later}", f"{drawn.sampler}{other}"]

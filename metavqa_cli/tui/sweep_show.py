@@ -15,12 +15,12 @@ from metavqa_cli.tui.beside import post
 from metavqa_cli.tui.newest import Newest
 from metavqa_cli.tui.room import Pane, Room, RoomName
 from metavqa_cli.tui.snapshot import Snapshot
-from metavqa_cli.tui.sweep_data import curves_title, reading
+from metavqa_cli.tui.sweep_data import curves_title, reading, sampler_words
 from metavqa_cli.tui.sweep_feed import Board, SweepFeed, being_measured, wish_of
 from metavqa_cli.tui.sweep_help import HELP, NOT_SWEPT, PANES
 from metavqa_cli.tui.sweep_live import LiveGamma
 from metavqa_cli.tui.sweep_state import State
-from metavqa_cli.tui.sweep_tasks import ORDERS, JudgedImage
+from metavqa_cli.tui.sweep_tasks import JudgedImage, tasks_words
 from metavqa_cli.tui.widgets.sweep_answers import SweepAnswers, SweepPictures
 from metavqa_cli.tui.widgets.sweep_plot import SweepPlot
 from metavqa_cli.tui.widgets.sweep_tasks import SweepTasks, TaskLines
@@ -134,8 +134,18 @@ class SweepShow(Room):
 
     # Showing
 
+    def end_live(self, state: State) -> State:
+        """``state`` with what was measured alone; nothing more is generated."""
+        if self._live is not None:
+            self._live.end()
+        self.trouble("live", None)
+        return replace(state, live=None, model=None, drawn=None)
+
     def go(self, state: State) -> None:
-        """Show the room as it is from here."""
+        """Show the room as it is from here. A live γ ends with the curve or the dataset that it is of."""
+        if state.live is not None and state.of != self.state.of:
+            state = self.end_live(state)
+            self.dashboard.say("the live γ was of another curve or dataset; l begins again with this one")
         before, self.state = self.state, state
         if state.family != before.family:
             self._read()
@@ -150,8 +160,8 @@ class SweepShow(Room):
 
     def _subtitle(self) -> None:
         """What is being measured, and how the curve that is scrubbed was drawn."""
-        curve = self.state.curve
-        parts = [self._measuring, (curve.sampler or "") if curve else ""]
+        sweep, choice = self.state.board.sweep, self.state.choice
+        parts = [self._measuring, sampler_words(sweep, choice) if sweep else ""]
         self.query_one("#sweep-curves").border_subtitle = self.look.text(" · ".join(filter(None, parts)))
 
     def _show_tasks(self) -> None:
@@ -160,7 +170,7 @@ class SweepShow(Room):
         tasks.list.show(lines, state.question, "no task matches; escape shows all" if state.here else "")
         whole = len(state.board.swept.tasks) if state.board.swept else 0
         tasks.border_title = f"Tasks: {len(lines)}{f' of {whole}' if len(lines) < whole else ''}"
-        tasks.border_subtitle = ORDERS[state.order]
+        tasks.border_subtitle = self.look.text(tasks_words(state.here, state.there, state.order))
         self._show_task()
 
     @on(TaskLines.Highlighted)

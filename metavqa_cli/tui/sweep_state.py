@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metavqa_cli.tui.sweep_data import BANDS, Choice, current_curve, shares, stop_at, stops
+from metavqa_cli.tui.sweep_data import BANDS, Choice, CurveKey, current_curve, shares, stop_at, stops
 from metavqa_cli.tui.sweep_feed import Board
 from metavqa_cli.tui.sweep_live import Drawn, Model, live_head, stepped
-from metavqa_cli.tui.sweep_tasks import ORDERS, JudgedImage, Order, TaskLine, accuracies_at, judged_images, summary
+from metavqa_cli.tui.sweep_tasks import ORDERS, JudgedImage, Order, TaskLine, judged_images, summary
 from metavqa_cli.tui.sweep_tasks import task_lines as lines_of
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ class State:
     def curve(self) -> "Curve | None":
         """The curve that is scrubbed."""
         return current_curve(self.board.sweep, self.choice) if self.board.sweep else None
+
+    @property
+    def of(self) -> tuple[str | None, CurveKey | None]:
+        """What a live γ is of: the dataset and the curve. Of others it would be another model's."""
+        return self.board.dataset, self.curve.key if self.curve else None
 
     @property
     def here(self) -> "Point | None":
@@ -121,14 +126,12 @@ class State:
         here, swept = self.here, self.board.swept
         if line is None or here is None or swept is None:
             return [], []
-        from metavqa_cli.engine.swept import judgements  # imported by now: the board came from it
+        from metavqa_cli.engine.judgements import judgements  # imported by now: the board came from it
 
         measured = judgements(swept, here.measured, line.number)
         if self.live is not None:
-            seed = self.model.seed if self.model else 0
-            head = live_head(line.question, line.family, self.drawn, self.live, waiting, seed)
+            head = live_head(line.question, line.family, self.drawn, self.live, waiting, self.model)
             return head, judged_images(self.drawn.judgements if self.drawn else (), measured)
         there = self.there
         images = judged_images(measured, judgements(swept, there.measured, line.number) if there else ())
-        before = accuracies_at(there)[line.number] if there else None
-        return summary(line.question, line.family, images, line.now, before, here.gamma, self.since), images
+        return summary(line, images, here, there), images

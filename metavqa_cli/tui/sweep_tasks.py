@@ -8,7 +8,8 @@ from metavqa_cli.tui.look import Look
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.curves import Point
-    from metavqa_cli.engine.swept import Judgement, Swept
+    from metavqa_cli.engine.judgements import Judgement, Verdict
+    from metavqa_cli.engine.swept import Swept
 
 Order = Literal["file", "change", "worst", "best"]
 ORDERS: dict[Order, str] = {
@@ -16,6 +17,7 @@ ORDERS: dict[Order, str] = {
 }  # fmt: skip
 ROOMY, WIDE = 56, 72  # columns of a line from which images are named, and with their folder
 SAME = 0.05  # points: smaller changes are none
+CHANGES = ("now right", "now a tie", "still a tie", "now wrong", "still wrong")
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,12 @@ class JudgedImage:
     right: str
     answer: str
     share: float
-    is_right: bool
+    verdict: "Verdict"
     changed: str
 
     def mark(self, look: Look) -> str:
-        """Right or wrong as a sign; ASCII has no two that look like these."""
-        return look.pick("✓", "+") if self.is_right else look.pick("✗", "-")
+        """Right, a tie with the right answer, or wrong, as a sign; ASCII has none that look like these."""
+        return {"right": look.pick("✓", "+"), "tie": "=", "wrong": look.pick("✗", "-")}[self.verdict]
 
 
 def accuracies_at(point: "Point | None") -> list[float]:
@@ -90,14 +92,22 @@ def judged_images(now: Sequence["Judgement"], before: Iterable["Judgement"]) -> 
     """What was answered to each query image, and how that differs from ``before``."""
     earlier = {one.image: one for one in before}
     changed = {one.image: _changed(one, earlier.get(one.image)) for one in now}
-    return [JudgedImage(one.image, one.right, one.answer, one.share, one.is_right, changed[one.image]) for one in now]
+    return [JudgedImage(one.image, one.right, one.answer, one.share, one.verdict, changed[one.image]) for one in now]
 
 
 def _changed(now: "Judgement", before: "Judgement | None") -> str:
     if before is None or before.answer == now.answer:
         return ""
-    how = "now right" if now.is_right else "now wrong" if before.is_right else "still wrong"
-    return f"{how}, was {before.answer}"
+    still = now.verdict == before.verdict
+    return f"{'still' if still else 'now'} {'a ' * (now.verdict == 'tie')}{now.verdict}, was {before.answer}"
+
+
+def tally(images: "Iterable[JudgedImage | Judgement]") -> str:
+    """ "4 of 6 right, 1 tie": how many images got the right answer most often, and how many as often as another."""
+    verdicts = [one.verdict for one in images]
+    ties = verdicts.count("tie")
+    told = f", {ties} tie{'s' * (ties != 1)}" if ties else ""
+    return f"{verdicts.count('right')} of {len(verdicts)} right{told}"
 
 
 def image_lines(images: Sequence[JudgedImage], since: float | None, width: int, look: Look) -> list[str]:
@@ -108,7 +118,8 @@ def image_lines(images: Sequence[JudgedImage], since: float | None, width: int, 
     answers = [[look.text(text) for text in (one.right, one.answer)] for one in images]
     names = [look.text(one.image if width >= WIDE else one.image.rpartition("/")[2]) for one in images]
     right, answer = (
-        _width([pair[at] for pair in answers], least, max(least, width // 5)) for at, least in ((0, 5), (1, 6))
+        _width([pair[at] for pair in answers], least, max(least, width // part))
+        for at, least, part in ((0, 5, 5), (1, 6, 4))  # a tie names two answers
     )
     name = _width(names, 5, width // 5) if width >= ROOMY else 0
     rest = max(0, width - right - answer - name - 12 - (name > 0))
@@ -135,16 +146,31 @@ def _fit(text: str, width: int) -> str:
     return set_cell_size(cut(text, width) if width > 3 else text, width)
 
 
-def summary(
-    question: str, family: str, now: Sequence[JudgedImage], accuracy: float, before: float | None,
-    gamma: float, earlier: float | None,
-) -> list[str]:  # fmt: skip
-    """The task in two lines: its question, and how many of its images are answered rightly here and one γ before."""
-    right, changed = sum(one.is_right for one in now), sum(bool(one.changed) for one in now)
-    told = f"γ = {gamma:g}: {accuracy:.1f} %"
-    if before is not None and earlier is not None:
-        told += f" ({accuracy - before:+.1f} from γ = {earlier:g})"
+def summary(line: TaskLine, now: Sequence[JudgedImage], here: "Point", there: "Point | None") -> list[str]:
+    """The task in two lines: its question, and how many of its images are answered rightly here and one γ before.
+
+    The accuracy is of all samples, the count of the answers that most of them gave.
+    """
+    told = f"γ = {here.gamma:g}: {line.now:.1f} %"
+    if there is not None:
+        told += f" ({line.change:+.1f} from γ = {there.gamma:g}{', other seeds' * (there.seeds != here.seeds)})"
+    told += f", {count(len(here.seeds), 'seed')}"
     if now:
-        told += f"; {right} of {len(now)} right"
-        told += f", {changed} changed" if earlier is not None else ""
-    return [f"{question}{f'  [{family}]' if family else ''}", told]
+        told += f"; {tally(now)}"
+        told += f", {sum(bool(one.changed) for one in now)} changed" if there is not None else ""
+    return [f"{line.question}{f'  [{line.family}]' if line.family else ''}", told]
+
+
+def tasks_words(here: "Point | None", there: "Point | None", order: Order) -> str:
+    """What the numbers of the list are of, and its order."""
+    parts = (
+        [f"mean over {count(len(here.seeds), 'seed')}"] if here and len(here.seeds) > 1 else ["one seed"] * bool(here)
+    )
+    if here and there and here.seeds != there.seeds:
+        parts.append("change from other seeds")
+    return " · ".join([*parts, ORDERS[order]])
+
+
+def count(number: int, what: str) -> str:
+    """ "1 seed", "2 seeds"."""
+    return f"{number} {what}{'s' * (number != 1)}"

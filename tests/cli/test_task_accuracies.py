@@ -55,6 +55,15 @@ def test_seeds_of_one_method_are_averaged(metavqa: Terminal) -> None:
     assert {row["method"] for row in both} == {"Task + HyperLDM, γ = 1"} and both[0]["gamma"] == 1.0
 
 
+def test_the_number_of_seeds_is_told_as_it_is(metavqa: Terminal) -> None:
+    lone, fewer = cell(ONE), cell(CellSpec("task-ldm", 0, gamma=0.0))
+    for names, words in (
+        ([lone], "query pairs, of one seed, from"), ([lone, cell(OTHER)], "query pairs, mean over 2 seeds, from"),
+        ([lone, cell(OTHER), fewer], "query pairs, mean over 1 to 2 seeds (--json: which), from"),
+    ):  # fmt: skip
+        assert words in " ".join(metavqa("eval", "tasks", *names).err.split())
+
+
 def test_the_newest_is_taken_when_none_is_named(metavqa: Terminal) -> None:
     done = metavqa("eval", "tasks", *DATASET, "--json")
     assert {row["control"] for row in data(done)} == {

@@ -1,8 +1,11 @@
 """What is read off finished cells and evaluations is what the tables say, and nothing in a folder makes it raise."""
 
+import gc
 import json
+import math
 import os
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,13 @@ import pytest
 
 from metavqa_cli.engine import swept as module
 from metavqa_cli.engine.cells import joined_cells
-from metavqa_cli.engine.curves import Curve, Point, sweep
+from metavqa_cli.engine.curves import Curve, Point, Points, sweep
 from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.evaluate import judged_of
 from metavqa_cli.engine.judged import Judged
+from metavqa_cli.engine.judgements import Judgement, judgements
 from metavqa_cli.engine.scores import CellSpec
-from metavqa_cli.engine.swept import Measured, Reader, Swept, judgements
+from metavqa_cli.engine.swept import Measured, Reader, Swept
 from metavqa_cli.engine.table import Score, rows
 from metavqa_cli.schema.errors import MissingError
 from metavqa_cli.store.runs import Run, remove
@@ -115,6 +119,73 @@ def test_the_validated_gamma_is_that_of_each_seed() -> None:
     assert [point.seeds for point in curve.points] == [(0,), (0, 1), (0, 1)]
 
 
+def test_the_ceiling_is_chosen_over_all_tasks_and_stays_the_same_method_for_every_family() -> None:
+    found = read()
+    few = [one for one in cells(found) if one.setting == "few-shot"]
+    whole = sweep(found, resamples=RESAMPLES)
+    assert whole.ceiling is not None and whole.ceiling.among == len({one.same for one in few}) > 1
+    best = max((one for one in few), key=lambda one: one.accuracies.mean())
+    others = [one for one in few if one.same != best.same]
+    family = found.families[0]
+    of = np.array([one == family for one in found.judged.families])
+    lifted = {id(one): Measured(**{**vars(one), "accuracies": np.where(of, 1.0, 0.0)}) for one in others}
+    best_of = {id(one): Measured(**{**vars(one), "accuracies": np.where(of, 0.5, 1.0)}) for one in few
+               if one.same == best.same}  # fmt: skip
+    changed = {**lifted, **best_of}
+    tilted = Swept(found.dataset, found.tasks, found.judged, tuple(changed.get(id(one), one) for one in found.measured))
+    for_all, for_family = (sweep(tilted, name, RESAMPLES).ceiling for name in ("", family))
+    assert for_all is not None and for_family is not None and for_all.label == for_family.label
+    assert for_family.mean == 50.0 and for_all.label.startswith(best.label)
+
+
+def test_what_curves_are_compared_with_has_its_seeds_tasks_and_interval() -> None:
+    found, table = sweep(read(), resamples=RESAMPLES), rows(*in_table(), RESAMPLES)
+    row = next(row for row in table if (row["method"], row["setting"]) == ("multitask", "zero-shot"))
+    level = found.multitask
+    assert level is not None and (level.seeds, level.tasks, level.among) == ((0, 1), row["tasks"], 1)
+    assert (level.low, level.high) == pytest.approx((row["ci_low"], row["ci_high"]), abs=6e-4)
+
+
+def test_a_difference_says_over_which_seeds_it_is() -> None:
+    curve = next(curve for curve in sweep(read(), resamples=RESAMPLES).curves if curve.method == "task-ldm")
+    assert [point.common for point in curve.points] == [(0,), (0, 1), (0, 1)]
+
+
+def test_points_of_what_is_gone_are_forgotten() -> None:
+    found, points = read(), Points()
+    sweep(found, points=points)
+    gone = [weakref.ref(one) for one in found.measured if one.gamma == 3.0]
+    left = Swept(
+        found.dataset, found.tasks, found.judged, tuple(one for one in found.measured if one.gamma != 3.0)
+    )  # fmt: skip
+    del found
+    sweep(left, points=points)
+    gc.collect()
+    assert gone and not any(ref() for ref in gone)
+
+
+def test_nothing_of_a_sweep_outlives_it() -> None:
+    found = read()
+    kept = [weakref.ref(one) for one in found.measured]
+    sweep(found)
+    del found
+    gc.collect()
+    assert kept and not any(ref() for ref in kept)
+
+
+def test_the_hyperldm_that_was_drawn_from_is_told() -> None:
+    for one in cells(read()):
+        manifest = Run(sweeps.finished()[0].runs_dir / one.run).manifest()
+        assert one.ldm == manifest["parents"].get("ldm") and (one.ldm is None) == ("ldm" not in one.method)
+    result = (miniature.run("eval").result() or {})["rows"]
+    drawn = [one for one in read(miniature.finished()).measured if one.kind == "eval" and one.gamma is not None]
+    told = {(row["label"], row["seed"]): row["run"] for row in result}
+    assert drawn and {one.ldm for one in drawn} <= {*told.values()} and None not in {one.ldm for one in drawn}
+    by_method = {(row["method"].removesuffix("-validated").removesuffix("-shuffled"), row["gamma"]): row["run"]
+                 for row in result}  # fmt: skip
+    assert all(one.ldm == by_method[one.method, one.gamma] for one in drawn)
+
+
 def test_controls_are_read_but_are_in_no_curve() -> None:
     found = read()
     assert [one.run for one in cells(found) if one.control] == [sweeps.cell(sweeps.SPECS[-1]).id]
@@ -194,20 +265,36 @@ def test_judgements_are_what_the_samples_answered() -> None:
             assert sum(share for _, share in one.shares) == pytest.approx(1) and set(dict(one.shares)) <= {
                 *task.answers
             }
-            assert one.share == max(share for _, share in one.shares) and one.is_right == (one.answer == one.right)
+            assert one.share == max(share for _, share in one.shares)
+            assert (one.verdict == "right") == (one.answer == one.right)
         shares = [dict(one.shares).get(one.right, 0.0) for one in shown]
         assert np.mean(shares) == pytest.approx(np.mean([one.accuracies[number] for one in both]))
     some = [len(one.shares) for number in range(len(found.tasks)) for one in judgements(found, both, number)]
     assert {1, 2} <= {*some}, "seeds agree on some images and not on others"
 
 
-def test_equal_shares_are_told_apart_by_the_order_of_the_answers() -> None:
+@pytest.mark.parametrize(
+    ("shares", "answer", "verdict"),
+    [([("red", 0.75), ("blue", 0.25)], "red", "right"), ([("blue", 0.75), ("red", 0.25)], "blue", "wrong"),
+     ([("red", 0.5), ("blue", 0.5)], "red = blue", "tie"), ([("blue", 0.5), ("red", 0.5)], "blue = red", "tie"),
+     ([("blue", 0.4), ("green", 0.4), ("red", 0.2)], "blue = green", "wrong"), ([("red", 1.0)], "red", "right")],
+)  # fmt: skip
+def test_a_tie_with_the_right_answer_is_neither_right_nor_wrong(
+    shares: list[tuple[str, float]], answer: str, verdict: str
+) -> None:
+    one = Judgement("image", "red", tuple(shares))
+    assert (one.answer, one.verdict) == (answer, verdict)
+
+
+def test_ties_are_ties_whichever_answer_comes_first() -> None:
     found = read()
     one, other = (
         Measured(**{**vars(cells(found)[0]), "answers": np.full_like(cells(found)[0].answers, a)}) for a in (1, 0)
     )
-    shown = judgements(found, [one, other], 0)[0]
-    assert shown.shares == tuple((found.tasks[0].answers[a], 0.5) for a in (0, 1))
+    answers = found.tasks[0].answers[:2]
+    shown = judgements(found, [one, other], 0)
+    assert {one.shares for one in shown} == {tuple((answer, 0.5) for answer in answers)}
+    assert {one.verdict for one in shown if one.right in answers} == {"tie"}
 
 
 def test_without_stored_answers_there_are_no_judgements() -> None:
@@ -229,14 +316,14 @@ def test_a_new_cell_costs_only_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         module, "scores_of", lambda run, spec, real=module.scores_of: opened.append(run.id) or real(run, spec)
     )
-    before = reader.read(miniature.NAME)
+    before, points = reader.read(miniature.NAME), Points()
     assert len(opened) == 4
     sweeps.add(workspace, sweeps.cell(LDM))
     after = reader.read(miniature.NAME)
     assert opened[4:] == [sweeps.cell(LDM).id]
     assert {id(one) for one in before.measured} < {id(one) for one in after.measured}
-    kept = {point.gamma: point for point in sweep(before).curves[0].points}
-    assert sweep(after).curves[0].points[0] is kept[0.0], "nor is an interval drawn again"
+    kept = {point.gamma: point for point in sweep(before, points=points).curves[0].points}
+    assert sweep(after, points=points).curves[0].points[0] is kept[0.0], "nor is an interval drawn again"
 
 
 def test_a_cell_that_was_replaced_is_read_again(workspace: Workspace) -> None:
@@ -270,6 +357,16 @@ def unknown_answers(run: Run) -> None:
     )
 
 
+def not_finite(run: Run) -> None:
+    tensors, header = load_tensors(run.model_path)
+    save_tensors(run.model_path, {name: value if "." in name else value / 0 for name, value in tensors.items()}, header)
+
+
+def more_than_all(run: Run) -> None:
+    tensors, header = load_tensors(run.model_path)
+    save_tensors(run.model_path, {name: value if "." in name else value + 2 for name, value in tensors.items()}, header)
+
+
 DAMAGE: dict[str, tuple[Any, str]] = {
     "cut short": (cut_short, "truncated"),
     "one flipped bit": (flip_a_bit, "checksum"),
@@ -281,6 +378,19 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     "an unknown method": (lambda run: rewrite(run, "run.json", cell={"method": "x", "seed": 0}), "KeyError: 'x'"),
     "a manifest of another version": (lambda run: rewrite(run, "run.json", schema_version=9), "schema version 9"),
     "no configuration": (lambda run: (run.path / "config.toml").unlink(), "config.toml is missing"),
+    "a γ that is no number": (
+        lambda run: rewrite(run, "run.json", cell={"method": "task-ldm", "seed": 0, "gamma": "x"}), "gamma is 'x'"),
+    "a γ that is not finite": (lambda run: rewrite(run, "result.json", gamma=math.nan), "gamma is nan, no finite"),
+    "a seed that is a list": (
+        lambda run: rewrite(run, "run.json", cell={"method": "task-ldm", "seed": [1]}), "seed is [1], no whole"),
+    "a method that is a list": (lambda run: rewrite(run, "run.json", cell={"method": [], "seed": 0}), "method is []"),
+    "a sampler that is an object": (lambda run: rewrite(run, "result.json", sampler={}), "sampler is {}, no text"),
+    "no share of the questions": (
+        lambda run: rewrite(run, "run.json", cell={"method": "task-ldm", "seed": 0, "descriptors": None}),
+        "descriptors is None"),
+    "no time": (lambda run: rewrite(run, "run.json", created=7), "created is 7"),
+    "scores that are not finite": (not_finite, "holds NaN"),
+    "scores of more than all": (more_than_all, "not between 0 and 1"),
     "a folder in place of a file": (lambda run: (run.model_path.unlink(), run.model_path.mkdir()), "a folder"),
 }  # fmt: skip
 
@@ -295,6 +405,22 @@ def test_a_damaged_cell_is_named_and_left_out(how: str, workspace: Workspace) ->
     assert [one.run for one in found.measured] == [one.run for one in whole.measured if one.run != run.id]
     (problem,) = found.problems
     assert words in problem and run.id in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("gamma", math.inf, "gamma is inf"), ("gamma", True, "gamma is True"), ("seed", 1.5, "seed is 1.5"),
+     ("sampler", 3, "sampler is 3"), ("run", {}, "run is {}"), ("label", None, "label is None")],
+)  # fmt: skip
+def test_an_evaluation_with_an_odd_value_is_named_and_left_out(
+    key: str, value: Any, words: str, tmp_path: Path
+) -> None:  # fmt: skip
+    workspace = sweeps.copy(tmp_path / "workspace", ())
+    run = sweeps.add(workspace, miniature.run("eval"))
+    result = run.result() or {}
+    rewrite(run, "result.json", rows=[{**row, key: value} for row in result["rows"]])
+    found = read(workspace)
+    assert not found.measured and words in found.problems[0] and run.id in found.problems[0]
 
 
 def test_unfinished_cells_and_other_kinds_are_passed_over(workspace: Workspace) -> None:

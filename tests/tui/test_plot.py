@@ -1,5 +1,6 @@
 """Curves as text: every mark where its point is, nothing wider than asked, nothing left out."""
 
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -140,6 +141,19 @@ def test_a_band_may_reach_farther_below_than_above() -> None:
     rows = [row for row, line in enumerate(lines[1:41]) if "░" in line]
     (curve,) = [row for row, line in enumerate(lines[1:41]) if "●" in line]
     assert rows and min(rows) > curve and len(rows) == pytest.approx(10 * 40 / 22, abs=1.5)
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("ascii", [False, True])
+def test_what_is_not_finite_is_left_out(odd: float, ascii: bool) -> None:
+    holes = Series("holes", [0.0, odd, 1.0, 2.0], [50.0, 51.0, odd, 52.0], [1.0, 1.0, 1.0, (1.0, odd)])
+    whole = Series("holes", [0.0, 2.0], [50.0, 52.0], [1.0, None])
+    level = Level("level", 51.0)
+    assert plot([holes], [Level("gone", odd), level], ascii=ascii, rule=odd) == plot([whole], [level], ascii=ascii)
+
+
+def test_a_level_has_its_note() -> None:
+    assert plot([], [Level("base", 12.5, " (2 seeds)")])[-1].endswith("base: 12.50 (2 seeds)")
 
 
 def test_the_band_is_called_what_it_is() -> None:

@@ -1,10 +1,12 @@
 """The room γ sweep: what it shows is what was measured, every key does what it says, and no fault stops it."""
 
 import asyncio
+import gc
 import json
 import os
 import re
 import shutil
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +17,11 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+from metavqa_cli.engine.curves import Point
 from metavqa_cli.engine.curves import sweep as swept_curves
+from metavqa_cli.engine.judgements import Judgement, judgements
 from metavqa_cli.engine.scores import CellSpec
-from metavqa_cli.engine.swept import Reader, judgements
+from metavqa_cli.engine.swept import Reader
 from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
@@ -26,10 +30,22 @@ from metavqa_cli.tui.asking import Asking
 from metavqa_cli.tui.frame import frame, once
 from metavqa_cli.tui.look import Look
 from metavqa_cli.tui.screens.sweep import SweepRoom
-from metavqa_cli.tui.snapshot import Snapshot
 from metavqa_cli.tui.sweep_command import SweepWish, check, fitting_preset, sweeping
-from metavqa_cli.tui.sweep_data import Choice, colored, current_curve, drawn, reading, series_of, shown_curves
-from metavqa_cli.tui.sweep_live import model_of, stepped
+from metavqa_cli.tui.sweep_data import (
+    Choice,
+    colored,
+    current_curve,
+    curve_name,
+    drawn,
+    levels_of,
+    reading,
+    sampler_words,
+    series_of,
+    shown_curves,
+)
+from metavqa_cli.tui.sweep_feed import Board, SweepFeed, Wish
+from metavqa_cli.tui.sweep_live import Drawn, LiveRead, Model, live_head, model_of, stepped
+from metavqa_cli.tui.sweep_show import BoardRead
 from metavqa_cli.tui.sweep_state import State
 from metavqa_cli.tui.sweep_tasks import (
     JudgedImage,
@@ -39,6 +55,7 @@ from metavqa_cli.tui.sweep_tasks import (
     judged_images,
     summary,
     task_lines,
+    tasks_words,
 )
 from metavqa_cli.tui.widgets.choose import ChooseOne, ChooseSome
 from metavqa_cli.tui.widgets.dialogs import Help
@@ -106,7 +123,41 @@ def test_every_curve_level_and_validated_gamma_is_drawn_and_named() -> None:
 def test_where_there_is_little_room_the_legend_is_short_and_the_plot_stays() -> None:
     lines = drawn(found(), Choice(), 1.0, (76, 11), FINE)
     assert len(lines) <= 11 and any("● task-ldm (here)" in line for line in lines)
-    assert sum("┆" in line for line in lines) >= 3
+    assert sum("┆" in line for line in lines) >= 2 and sum("│" in line or "┤" in line for line in lines) >= 4
+
+
+def test_levels_have_their_seeds_tasks_and_interval_and_the_ceiling_says_that_it_was_chosen() -> None:
+    sweep = found()
+    multitask, ceiling = sweep.multitask, sweep.ceiling
+    assert multitask.low < multitask.mean < multitask.high and ceiling.among > 1
+    lines = levels_of(sweep)
+    assert [line.note for line in lines] == [
+        f" % (2 seeds), 95 % {multitask.low:.2f}–{multitask.high:.2f} (13 tasks)",
+        f" % ({len(ceiling.seeds)} seeds), 95 % {ceiling.low:.2f}–{ceiling.high:.2f} (13 tasks)",
+    ]
+    assert f"the best of {ceiling.among} on all test tasks" in lines[1].label
+    assert levels_of(sweep, short=True)[0].note == f" ({multitask.low:.1f}–{multitask.high:.1f}, 2 seeds)"
+    legend = " ".join(drawn(sweep, Choice(), 1.0, (150, 40), FINE))
+    assert f"{multitask.mean:.2f}{lines[0].note}" in legend
+    lone = replace(sweep, multitask=replace(multitask, tasks=1), ceiling=replace(ceiling, among=1))
+    assert levels_of(lone)[0].note == " % (2 seeds), one task, so no interval"
+    assert levels_of(lone, short=True)[0].note == " (2 seeds)" and "best of" not in levels_of(lone)[1].label
+
+
+def test_curves_that_were_drawn_otherwise_name_their_samplers() -> None:
+    one, other = found().curves
+    assert curve_name(one, [one, other]) == "Task + HyperLDM" and one.sampler == other.sampler
+    other = replace(other, sampler="ddpm, all steps")
+    sweep = replace(found(), curves=(one, other, replace(one, descriptors=0.5)))
+    assert [curve_name(curve, sweep.curves) for curve in sweep.curves] == [
+        "Task + HyperLDM, ddim, 4 steps", "Task + HyperLDM without anchor, ddpm, all steps",
+        "Task + HyperLDM (50 % of the questions), ddim, 4 steps",
+    ]  # fmt: skip
+    assert sampler_words(sweep, Choice()) == "ddim, 4 steps (here)"
+    assert sampler_words(sweep, Choice(current=other.key)) == "ddpm, all steps (here)"
+    assert sampler_words(sweep, Choice(hidden=frozenset({other.key}))) == "ddim, 4 steps"
+    short = series_of(sweep, Choice(), FINE, short=True)
+    assert [line.label for line in short[:3]] == ["task-ldm (here)", "task-ldm-plain", "task-ldm 50 %"]
 
 
 def test_ascii_has_only_ascii() -> None:
@@ -129,13 +180,20 @@ def test_bands_are_what_was_chosen() -> None:
 def test_the_words_say_the_numbers_at_the_line() -> None:
     sweep = found()
     point = sweep.curves[0].points[1]
-    first, second, third = reading(sweep, sweep.curves[0], point)
-    assert first == (f"γ = 1: {point.mean:.2f} % ± {point.sd:.2f} (2 seeds), "
+    first, second, third, fourth = reading(sweep, sweep.curves[0], point)
+    assert first == (f"γ = 1: {point.mean:.2f} % ± {point.sd:.2f} s.d. (2 seeds), "
                      f"95 % {point.low:.2f}–{point.high:.2f} (13 tasks)")  # fmt: skip
     assert second.startswith(f"{point.diff[0]:+.2f} points to Uncond. Multitask, 95 % {point.diff[1]:+.2f} to ")
     validated = sweep.curves[0].validated
-    assert third.startswith(f"{validated.mean:.2f} % at the validated γ: ")
-    assert all(f"{gamma:g}" in third for gamma in validated.gammas)
+    assert third.startswith("validated γ, ") and all(f"{gamma:g}" in third for gamma in validated.gammas)
+    assert third.endswith(f": {validated.mean:.2f} % ± {validated.sd:.2f} s.d. (2 seeds), "
+                          f"95 % {validated.low:.2f}–{validated.high:.2f} (13 tasks)")  # fmt: skip
+    assert fourth.startswith(f"{validated.diff[0]:+.2f} points to Uncond. Multitask, 95 % ")
+    lone = replace(point, tasks=1, common=(0,))
+    assert reading(sweep, replace(sweep.curves[0], validated=None), lone) == [
+        f"γ = 1: {point.mean:.2f} % ± {point.sd:.2f} s.d. (2 seeds), one task, so no interval",
+        f"{point.diff[0]:+.2f} points to Uncond. Multitask (over 1 seed)",
+    ]
     assert "±" not in reading(sweep, sweep.curves[0], sweep.curves[0].points[0])[0], "of one seed there is none"
 
 
@@ -159,8 +217,6 @@ def test_colours_only_repeat_what_marks_say() -> None:
 
 
 def state() -> State:
-    from metavqa_cli.tui.sweep_feed import Board
-
     swept = Reader(sweeps.finished()[0]).read(miniature.NAME)
     return State(Board(miniature.NAME, (miniature.NAME,), swept, swept_curves(swept)))
 
@@ -218,47 +274,66 @@ def test_changes_have_signs_and_words() -> None:
     assert [change_text(line, FINE) for line in changes] == ["+10.0", "-10.0", "=", ""]
 
 
-def judgement(image: str, right: str, *shares: tuple[str, float]) -> Any:
-    from metavqa_cli.engine.swept import Judgement
-
+def judgement(image: str, right: str, *shares: tuple[str, float]) -> Judgement:
     return Judgement(image, right, shares)
 
 
 def test_what_changed_is_said_in_words() -> None:
     now = [judgement("a", "red", ("red", 1.0)), judgement("b", "red", ("blue", 0.5), ("red", 0.5)),
-           judgement("c", "red", ("blue", 1.0)), judgement("d", "red", ("red", 0.75), ("blue", 0.25))]  # fmt: skip
+           judgement("c", "red", ("blue", 1.0)), judgement("d", "red", ("red", 0.75), ("blue", 0.25)),
+           judgement("e", "red", ("blue", 0.75), ("red", 0.25))]  # fmt: skip
     before = [judgement("a", "red", ("blue", 1.0)), judgement("b", "red", ("red", 1.0)),
-              judgement("c", "red", ("green", 1.0)), judgement("d", "red", ("red", 1.0))]  # fmt: skip
+              judgement("c", "red", ("green", 1.0)), judgement("d", "red", ("red", 1.0)),
+              judgement("e", "red", ("blue", 0.5), ("red", 0.5))]  # fmt: skip
     images = judged_images(now, before)
     assert [one.changed for one in images] == [
         "now right, was blue",
-        "now wrong, was red",
+        "now a tie, was red",
         "still wrong, was green",
         "",
+        "now wrong, was blue = red",
     ]
     assert not any(one.changed for one in judged_images(now, ()))
-    head = summary("Q?", "color", images, 62.5, 75.0, 2.0, 1.5)
-    assert head == ["Q?  [color]", "γ = 2: 62.5 % (-12.5 from γ = 1.5); 2 of 4 right, 3 changed"]
-    assert summary("Q?", "", images, 62.5, None, 2.0, None)[1] == "γ = 2: 62.5 %; 2 of 4 right"
+    assert [one.mark(FINE) for one in images] == ["✓", "=", "✗", "✓", "✗"]
+    line, here, there = TaskLine(0, "Q?", "color", 62.5, 75.0), point_at(2.0, 0, 1), point_at(1.5, 0, 1)
+    head = summary(line, images, here, there)
+    assert head == ["Q?  [color]", "γ = 2: 62.5 % (-12.5 from γ = 1.5), 2 seeds; 2 of 5 right, 1 tie, 4 changed"]
+    assert "(-12.5 from γ = 1.5, other seeds), 2 seeds" in summary(line, images, here, point_at(1.5, 0))[1]
+    alone = replace(line, family="", before=None)
+    assert summary(alone, images[:1], point_at(2.0, 0), None) == ["Q?", "γ = 2: 62.5 %, 1 seed; 1 of 1 right"]
+
+
+def point_at(gamma: float, *seeds: int) -> Point:
+    return Point((gamma,) * len(seeds), seeds, 6, 50.0, None, 40.0, 60.0, None, (), ())
+
+
+def test_the_list_says_over_which_seeds_its_numbers_are() -> None:
+    two, one = point_at(1.0, 0, 1), point_at(2.0, 0)
+    assert tasks_words(two, None, "file") == "mean over 2 seeds · as in the dataset"
+    assert tasks_words(one, two, "best") == "one seed · change from other seeds · best first"
+    assert tasks_words(two, point_at(2.0, 0, 1), "worst") == "mean over 2 seeds · worst first"
+    assert tasks_words(None, None, "file") == "as in the dataset"
 
 
 @pytest.mark.parametrize(("look", "right", "wrong"), [(FINE, "✓", "✗"), (ASCII, "+", "-")])
 @pytest.mark.parametrize("width", [30, 50, 60, 90])
 def test_a_line_for_each_image_fits_and_says_all(look: Look, right: str, wrong: str, width: int) -> None:
     images = [
-        JudgedImage("004/004047", "red", "red", 1.0, True, ""),
-        JudgedImage("005/005262", "a rather long answer to fit", "blue", 0.5, False, "now wrong, was red"),
+        JudgedImage("004/004047", "red", "red", 1.0, "right", ""),
+        JudgedImage("005/005262", "a rather long answer to fit", "blue", 0.5, "wrong", "now wrong, was red"),
+        JudgedImage("005/005263", "red", "red = a", 0.5, "tie", ""),
     ]
     lines = image_lines(images, 1.5, width, look)
     assert all(len(line) <= width for line in lines)
     assert lines[1].startswith(f"{right} red") and "100 %" in lines[1]
     assert lines[2].startswith(f"{wrong} a ") and " 50 %" in lines[2] and "blue" in lines[2]
+    assert lines[3].startswith("= red")
     assert ("004/004047" in lines[1]) == (width == 90) and ("004047" in lines[1]) == (width >= 60)
     assert width < 50 or ("now wrong" in lines[2] and "since γ = 1.5" in lines[0])
 
 
 def test_foreign_text_is_made_harmless() -> None:
-    image = JudgedImage("a\x1b[31m", "re\x1bd", "b\nlue", 1.0, False, "")
+    image = JudgedImage("a\x1b[31m", "re\x1bd", "b\nlue", 1.0, "wrong", "")
     assert "\x1b" not in "".join(lines := image_lines([image], None, 90, FINE)) and "\n" not in "".join(lines)
 
 
@@ -316,7 +391,7 @@ def test_it_shows_curves_words_tasks_answers_and_pictures(root: Path) -> None:
         assert text_of(room, "sweep-words").startswith("γ = 1: ")
         gallery = room.query_one(Gallery)
         assert len(gallery.tiles) == len(room.images) > 3
-        assert all(tile.image is not None and tile.label[0] in "✓✗" for tile in gallery.tiles)
+        assert all(tile.image is not None and tile.label[0] in "✓✗=" for tile in gallery.tiles)
         assert not room.troubles
 
     drive(root, steps)
@@ -338,7 +413,7 @@ def test_scrubbing_moves_the_line_and_tells_what_changed(root: Path) -> None:
         assert [bool(one.changed) for one in room.images] == [before[one.image] != one.answer for one in room.images]
         assert "since γ = 1" in "\n".join(image_lines(room.images, 1.0, 90, FINE))
         pictures = [tile.label for tile in room.query_one(Gallery).tiles]
-        assert [label[0] for label in pictures] == ["✓" if one.is_right else "✗" for one in room.images]
+        assert [label[0] for label in pictures] == [one.mark(FINE) for one in room.images]
         await pilot.press("full_stop")
         assert room.state.gamma == 3.0, "the last point is the last"
         await pilot.press("comma", "left")
@@ -444,6 +519,8 @@ def test_a_filter_follows_every_letter(root: Path) -> None:
     async def steps(pilot: "Pilot[Any]", room: SweepRoom) -> None:
         await pilot.press("slash", *"count")
         await until(pilot, lambda: 0 < len(room.tasks.list.lines) < 13)
+        assert room.tasks.line.has_focus
+        await until(pilot, lambda: typed(pilot) == "count", "what is typed is seen")
         assert all("count" in f"{line.question} {line.family}".lower() for line in room.tasks.list.lines)
         await pilot.press("enter")
         assert room.tasks.list.has_focus and not room.query_one(Input).has_class("hidden")
@@ -455,6 +532,14 @@ def test_a_filter_follows_every_letter(root: Path) -> None:
         assert room.query_one(Input).has_class("hidden")
 
     drive(root, steps)
+
+
+def typed(pilot: "Pilot[Any]") -> str:
+    """What stands in the last line of the pane Tasks."""
+    lines = frame(app_of(pilot)).text.splitlines()
+    top = next(row for row, line in enumerate(lines) if re.match("[╭┏]. Tasks: ", line))
+    end = next(row for row, line in enumerate(lines) if row > top and line[0] in "╰┗")
+    return re.split("[│┃]", lines[end - 1])[1].strip()
 
 
 def test_it_is_entered_with_a_question(root: Path) -> None:
@@ -525,9 +610,8 @@ def test_the_form_shows_the_exact_command_and_starts_it(root: Path, tmp_path: Pa
         form = pilot.app.screen
         assert isinstance(form, SweepForm)
         await until(pilot, lambda: form.line != "")
-        assert (
-            form.line == "metavqa eval sweep --method task-ldm --gamma 0:3:0.25 --seeds 1 --dataset mini --preset tiny"
-        )
+        wanted = "eval sweep --method task-ldm --gamma 0:3:0.25 --seeds 1 --dataset mini --preset tiny"
+        assert form.line.startswith("metavqa ") and form.line.endswith(f" {wanted}")
         form.query_one("#gammas", Input).value = "nonsense"
         await until(pilot, lambda: "found 'nonsense'" in str(form.query_one("#wrong", Static).content))
         await pilot.press("ctrl+s")
@@ -538,7 +622,7 @@ def test_the_form_shows_the_exact_command_and_starts_it(root: Path, tmp_path: Pa
         assert pilot.app.clipboard == form.line
         await pilot.press("ctrl+s")
         await until(pilot, lambda: pilot.app.screen is room and told.exists() and told.read_text())
-        assert told.read_text().split()[2:] == form.line.split()[1:]
+        assert told.read_text().strip().partition("eval")[2] == form.line.partition("eval")[2] != ""
 
     drive(root, steps, program=program)
 
@@ -639,11 +723,61 @@ def test_live_steps_stay_on_their_grid() -> None:
 def test_a_method_that_is_more_than_an_ldm_has_no_live_gamma() -> None:
     now = state()
     with pytest.raises(UsageError, match="no curve is scrubbed"):
-        model_of(None, None, Snapshot())
+        model_of(None, None)
     assert now.curve is not None
     other = replace(now.curve, method="task-ldm-eq11")
     with pytest.raises(UsageError, match="is not a HyperLDM alone; m chooses one of hnet-ldm"):
-        model_of(other, now.here, Snapshot())
+        model_of(other, now.here)
+
+
+def test_a_live_gamma_is_of_the_hyperldm_that_the_point_was_drawn_from(tmp_path: Path) -> None:
+    workspace = sweeps.copy(tmp_path / "workspace", ())
+    sweeps.add(workspace, miniature.run("eval"))
+    board = SweepFeed(workspace).read(Wish(miniature.NAME, (workspace.runs_dir / miniature.run("eval").id,)))
+    assert board.sweep is not None
+    rows = (miniature.run("eval").result() or {})["rows"]
+    for curve in board.sweep.curves:
+        for point in curve.points:
+            (row,) = [row for row in rows if (row["method"], row["gamma"]) == (curve.method, point.gamma)]
+            assert model_of(curve, point) == Model(row["run"], row["seed"], row["sampler"])
+    assert len({model_of(curve, curve.points[0]).run for curve in board.sweep.curves}) > 1
+    curve = board.sweep.curves[0]
+    untold = replace(curve.points[0], measured=(replace(curve.points[0].measured[0], ldm=None),))
+    with pytest.raises(UsageError, match="does not say which HyperLDM it was drawn from"):
+        model_of(curve, untold)
+
+
+def test_what_is_live_names_its_sampler_and_whether_it_was_measured_so() -> None:
+    drawn = Drawn("Q?", 1.0, "ldm-1", "ddim, 5 steps", (judgement("a", "red", ("red", 0.9), ("blue", 0.1)),))
+    same, other = (live_head("Q?", "", drawn, 1.0, "", Model("ldm-1", 3, sampler))
+                   for sampler in ("ddim, 5 steps", "ddpm, all steps"))  # fmt: skip
+    assert same[1] == "live γ = 1: 1 of 1 right; shares are probabilities of one sample (seed 3, ldm-1)"
+    assert same[2] == "ddim, 5 steps"
+    assert other[2] == "ddim, 5 steps; not as it was measured: ddpm, all steps"
+
+
+def test_a_live_gamma_ends_with_its_curve_and_with_its_dataset() -> None:
+    source = sweeps.finished()[0].root
+
+    async def steps(pilot: "Pilot[Any]", room: SweepRoom) -> None:
+        await pilot.press("l")
+        await until(pilot, lambda: room.state.drawn is not None, "a classifier was generated")
+        before, sweep = room.state.drawn, room.board.sweep
+        assert before is not None and sweep is not None
+        room.go(replace(room.state, choice=Choice(current=sweep.curves[1].key)))
+        assert (room.state.live, room.state.drawn, room.state.model) == (None, None, None)
+        assert room.query_one(SweepAnswers).head[1].startswith("γ = ")
+        await until(pilot, lambda: any("another curve" in said.message for said in app_of(pilot)._notifications))
+        room.take_live(LiveRead(before))
+        assert room.state.drawn is None, "what comes too late is of the curve before"
+        await pilot.press("l")
+        assert room.state.live is not None and room.state.model is not None
+        room.take_live(LiveRead(replace(before, run="ldm-of-another")))
+        assert room.state.drawn is None or room.state.drawn.run == before.run, "nor is it another model's"
+        room.take_board(BoardRead(replace(room.board, dataset="other"), room._took))
+        assert room.state.live is None and room.board.dataset == "other"
+
+    drive(source, steps, asking=asking)
 
 
 # Faults
@@ -652,6 +786,62 @@ def test_a_method_that_is_more_than_an_ldm_has_no_live_gamma() -> None:
 def rewrite(run: Run, name: str, **values: Any) -> None:
     path = run.path / name
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_an_odd_value_is_named_and_when_it_is_mended_everything_goes_on(root: Path) -> None:
+    run = Run(root / "runs" / sweeps.cell(LDM).id)
+    kept = (run.path / "result.json").read_text()
+
+    async def steps(pilot: "Pilot[Any]", room: SweepRoom) -> None:
+        for odd, words in (({"gamma": float("nan")}, "gamma is nan"), ({"sampler": {}}, "sampler is {}")):
+            (run.path / "result.json").write_text(json.dumps({**json.loads(kept), **odd}))
+            await until(pilot, lambda words=words: words in room.troubles.get("measured", ""))
+        (run.path / "result.json").write_text(kept)
+        await until(pilot, lambda: "measured" not in room.troubles and room.settled)
+
+    drive(root, steps)
+
+
+def test_an_error_that_nobody_thought_of_is_said_and_the_room_looks_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(pilot: "Pilot[Any]", room: SweepRoom) -> None:
+        with monkeypatch.context() as odd:
+            odd.setattr(Reader, "read", lambda *_: 1 / 0)
+            await until(pilot, lambda: "cannot be read (ZeroDivisionError: " in room.troubles.get("dataset", ""))
+            assert room.board.sweep is not None and room.board.sweep.curves, "what was read stays"
+        await until(pilot, lambda: "dataset" not in room.troubles)
+
+    drive(root, steps)
+
+
+def test_the_preset_is_that_of_the_newest_run_on_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from metavqa_cli.engine.configuration import resolve_config
+
+    workspace = sweeps.copy(tmp_path / "workspace", sweeps.SPECS[:3])
+    shutil.copytree(workspace.datasets_dir / "mini", workspace.datasets_dir / "other", symlinks=True)
+    paths = [workspace.runs_dir / sweeps.cell(spec).id for spec in sweeps.SPECS[:3]]
+    made = dict(zip(paths, ("smoke", "paper", "smoke"), strict=True))
+    monkeypatch.setattr(
+        Run, "config", lambda run: resolve_config(made[run.path]).config.model_dump(mode="json")
+    )  # fmt: skip
+    feed = SweepFeed(workspace)
+    wishes = (("mini", paths[:1]), ("mini", paths[:2]), ("mini", paths), ("other", []))
+    presets = [feed.read(Wish(name, tuple(runs))).preset for name, runs in wishes]
+    assert presets == ["smoke", "paper", "smoke", "tiny"]
+
+
+def test_what_is_gone_is_not_kept_in_memory(root: Path) -> None:
+    runs = tuple(Run(root / "runs" / run.id).path for run in sweeps.finished()[1])
+    feed = SweepFeed(Workspace(root))
+    board = feed.read(Wish(miniature.NAME, runs))
+    assert board.swept is not None
+    kept = [weakref.ref(one) for one in board.swept.measured]
+    del board
+    feed.read(Wish(miniature.NAME, runs[:2]))
+    gc.collect()
+    assert {ref() is not None for ref in kept} == {True, False}
+    assert len({one.run for ref in kept if (one := ref()) is not None}) == 2
 
 
 def test_a_damaged_cell_is_named_and_the_others_stay(root: Path) -> None:

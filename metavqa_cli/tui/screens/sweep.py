@@ -34,31 +34,25 @@ class SweepRoom(SweepShow):
         """Generate the task's classifier at any γ, or only what was measured again."""
         state = self.state
         if state.live is not None:
-            self._end_live()
+            self.go(self.end_live(state))
             return
         try:
-            model = model_of(state.curve, state.here, self.dashboard.snapshot)
+            model = model_of(state.curve, state.here)
         except MetaVQAError as error:
             self.dashboard.say(str(error), wrong=True)
             return
         self._live = self._live or LiveGamma(self.dashboard.asking, self)
         self.go(replace(state, live=state.line, model=model, drawn=None))
 
-    def _end_live(self) -> None:
-        if self._live is not None:
-            self._live.end()
-        self.trouble("live", None)
-        self.go(replace(self.state, live=None, drawn=None))
-
     @on(LiveRead)
     def take_live(self, message: LiveRead) -> None:
         """Show what was generated for the task, or say why nothing was."""
         drawn, state = message.outcome, self.state
-        if state.live is None:
+        if state.live is None or state.model is None:
             return
         if isinstance(drawn, Exception):
             self.trouble("live", f"live γ: {drawn}; l shows what was measured")
-        elif drawn is not None and drawn.question == state.question:
+        elif drawn is not None and (drawn.question, drawn.run) == (state.question, state.model.run):
             self.trouble("live", None)
             self.state = replace(state, drawn=drawn)
         self._show_task()
@@ -137,9 +131,7 @@ class SweepRoom(SweepShow):
     def action_clear(self) -> None:
         """All tasks of all families again."""
         self.tasks.clear()
-        if self.state.live is not None:
-            self._end_live()
-        self.go(replace(self.state, words="", family=""))
+        self.go(replace(self.end_live(self.state), words="", family=""))
 
 
 def make_room() -> Room:

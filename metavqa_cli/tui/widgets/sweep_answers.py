@@ -15,7 +15,7 @@ from metavqa_cli.store.images import ImageFile
 from metavqa_cli.tui.beside import beside, post
 from metavqa_cli.tui.look import Look
 from metavqa_cli.tui.pictures import Tile
-from metavqa_cli.tui.sweep_tasks import JudgedImage, image_lines
+from metavqa_cli.tui.sweep_tasks import CHANGES, JudgedImage, image_lines
 from metavqa_cli.tui.thumbnails import thumbnails
 from metavqa_cli.tui.widgets.picture import Gallery, Picture
 
@@ -65,7 +65,7 @@ class SweepAnswers(VerticalScroll):
 
     def _styled(self, line: str) -> Text:
         """Bold where something changed; the words in the line say it too."""
-        changed = any(words in line for words in ("now right", "now wrong", "still wrong"))
+        changed = any(words in line for words in CHANGES)
         return Text(line, "bold" if changed else "", no_wrap=True, overflow="ellipsis")
 
 
@@ -167,5 +167,6 @@ class SweepPictures(Vertical):
 
     def _tile(self, one: JudgedImage) -> Tile:
         image, missing = self._pictures[one.image]
-        said = f"{one.answer} {100 * one.share:.0f} %" if one.is_right else f"{one.answer}, not {one.right}"
-        return Tile(image, f"{one.mark(self.look)} {said}", missing)
+        said = {"right": f"{one.answer} {100 * one.share:.0f} %", "tie": f"tie: {one.answer}",
+                "wrong": f"{one.answer}, not {one.right}"}  # fmt: skip
+        return Tile(image, f"{one.mark(self.look)} {said[one.verdict]}", missing)

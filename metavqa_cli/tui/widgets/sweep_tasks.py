@@ -120,7 +120,7 @@ class SweepTasks(Vertical):
 
     DEFAULT_CSS = """
     SweepTasks > TaskLines { height: 1fr; }
-    SweepTasks > Input { height: 1; border: none; padding: 0 1; }
+    SweepTasks > Input, SweepTasks > Input:focus { height: 1; border: none; padding: 0 1; }
     """
 
     class Filtered(Message):
