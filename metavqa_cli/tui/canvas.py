@@ -12,21 +12,18 @@ ASCII_DOTS = " '.|"  # none, the upper, the lower, both
 
 @dataclass(frozen=True)
 class Grain:
-    """How many dots a text cell has, ``across`` and ``down``."""
+    """How many dots a text cell has, ``across`` and ``down``; tables, for a chart looks up thousands of cells."""
 
     across: int
     down: int
-
-    def bits(self, column: int, rows: int) -> int:
-        """What a cell shows of one of its dot columns, whose raised ``rows`` are bits, the top one first."""
-        return BITS[column][rows] if self.down == 4 else rows
-
-    def text(self, bits: int) -> str:
-        """The character with these dots raised."""
-        return (chr(BRAILLE + bits) if bits else " ") if self.down == 4 else ASCII_DOTS[bits]
+    bits: tuple[tuple[int, ...], ...]
+    """What a cell shows of one of its dot columns, by that column and its raised rows as bits, the top one first."""
+    texts: str
+    """The character with these dots raised."""
 
 
-FINE, COARSE = Grain(2, 4), Grain(1, 2)
+FINE = Grain(2, 4, BITS, " " + "".join(chr(BRAILLE + bits) for bits in range(1, 256)))
+COARSE = Grain(1, 2, (tuple(range(4)),), ASCII_DOTS)
 
 
 def mark_of(line: int, ascii: bool) -> str:

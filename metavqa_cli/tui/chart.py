@@ -170,7 +170,7 @@ class _Picture:
 
     def rows(self) -> list[Row]:
         """The text; neighbours of one style together."""
-        written: list[list[str]] = [list(map(self.grain.text, dots)) for dots in self.dots]
+        written: list[list[str]] = [[self.grain.texts[bits] for bits in dots] for dots in self.dots]
         for (row, column), text in self.texts.items():
             written[row][column] = text
         return [_spans(zip(text, styles, strict=True)) for text, styles in zip(written, self.styles, strict=True)]
@@ -185,7 +185,7 @@ class _Picture:
                 while mask:
                     rows = mask & ((1 << grain.down) - 1)
                     if rows:
-                        dots[row][column] |= grain.bits(part, rows)
+                        dots[row][column] |= grain.bits[part][rows]
                         styles[row][column] = style
                         self.texts.pop((row, column), None)
                     mask >>= grain.down

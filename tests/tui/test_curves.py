@@ -138,23 +138,21 @@ def test_without_a_selection_it_is_the_newest_run_and_it_says_so(workspace: Work
     drive(dashboard(workspace), script)
 
 
-LOOKING = {"p": "p", "plus": "0", "comma": "escape"}  # that keep the picture; and what lets it go
-
-
-@pytest.mark.parametrize("key", LOOKING)
-def test_a_run_that_is_looked_at_closely_stays_when_a_newer_one_begins(
-    workspace: Workspace, run: Run, key: str
-) -> None:
+def test_a_run_that_is_looked_at_closely_stays_when_a_newer_one_begins(workspace: Workspace, run: Run) -> None:
     async def script(pilot: Pilot[Any], room: CurvesRoom) -> None:
-        await press(pilot, room, key)
-        wish = room.wish
-        newer = make(workspace, seed=2)
-        write(newer, *steps(1, 3))
-        await until(pilot, lambda: f"newer: {newer.id}" in told(room), "the newer run")
-        assert room.wish == wish and room.picture.lines[0].runs == (run.id,)
-        await pilot.press(LOOKING[key])
-        await until(pilot, lambda: room.wish.runs == (newer.id,) and room.settled, "the newer run's curves")
-        assert room.picture.lines[0].step == 3 and "newer:" not in told(room)
+        shown = run
+        for seed, (close, let_go) in enumerate([("p", "p"), ("plus", "0"), ("comma", "escape")], 2):
+            await press(pilot, room, close)
+            wish, newer = room.wish, make(workspace, seed=seed)
+            write(newer, *steps(1, 3 + seed))
+            await until(pilot, lambda newer=newer: f"newer: {newer.id}" in told(room), f"the newer run after {close}")
+            assert room.wish == wish and room.picture.lines[0].runs == (shown.id,)
+            await pilot.press(let_go)
+            await until(
+                pilot, lambda newer=newer: room.wish.runs == (newer.id,) and room.settled, f"its curves after {let_go}"
+            )
+            assert room.picture.lines[0].step == 3 + seed and "newer:" not in told(room)
+            shown = newer
 
     drive(dashboard(workspace), script)
 
@@ -293,18 +291,18 @@ def lines(room: CurvesRoom) -> LinesTable:
     return room.query_one(LinesTable)
 
 
-@pytest.mark.parametrize("key", ["p", "space"])
-def test_a_pause_keeps_the_picture_and_counts_what_comes(workspace: Workspace, run: Run, key: str) -> None:
+def test_a_pause_keeps_the_picture_and_counts_what_comes(workspace: Workspace, run: Run) -> None:
     async def script(pilot: Pilot[Any], room: CurvesRoom) -> None:
-        await press(pilot, room, key)
-        before = painted(chart_of(room, "loss"))
-        assert told(room).startswith("PAUSED")
-        write(run, *steps(101, 110))
-        await until(pilot, lambda: "PAUSED (40 newer points)" in told(room))
-        assert painted(chart_of(room, "loss")) == before and room.picture.lines[0].step == 100
-        await press(pilot, room, key)
-        await until(pilot, lambda: room.picture.lines[0].step == 110)
-        assert "PAUSED" not in told(room) and painted(chart_of(room, "loss")) != before
+        for key, last in (("p", 100), ("space", 110)):
+            await press(pilot, room, key)
+            before = painted(chart_of(room, "loss"))
+            assert told(room).startswith("PAUSED")
+            write(run, *steps(last + 1, last + 10))
+            await until(pilot, lambda: "PAUSED (40 newer points)" in told(room))
+            assert painted(chart_of(room, "loss")) == before and room.picture.lines[0].step == last
+            await press(pilot, room, key)
+            await until(pilot, lambda last=last: room.picture.lines[0].step == last + 10)
+            assert "PAUSED" not in told(room) and painted(chart_of(room, "loss")) != before
 
     drive(dashboard(workspace, run), script)
 
@@ -383,27 +381,34 @@ def test_panes_go_and_come_and_help_says_what_they_are(workspace: Workspace, run
     drive(dashboard(workspace, run), script)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
-def test_without_charts_the_lines_take_the_room(workspace: Workspace, run: Run, size: tuple[int, int]) -> None:
+def test_without_charts_the_lines_take_the_room(workspace: Workspace, run: Run) -> None:
     async def script(pilot: Pilot[Any], room: CurvesRoom) -> None:
-        height = lines(room).outer_size.height
-        below = lines(room).region.bottom
-        await press(pilot, room, "1")
-        await until(pilot, lambda: lines(room).region.y == room.status.region.bottom, "lines below the status")
-        assert lines(room).region.bottom == below
-        await press(pilot, room, "1")
-        await until(pilot, lambda: lines(room).outer_size.height == height, "lines as they were")
+        for size in ((80, 24), (160, 48)):
+            await pilot.resize_terminal(*size)
+            await until(pilot, lambda size=size: room.size == size and room.settled)
+            before = lines(room).region
+            assert before.y > room.status.region.bottom
+            await press(pilot, room, "1")
+            await until(pilot, lambda: lines(room).region.y == room.status.region.bottom, "lines below the status")
+            assert lines(room).region.bottom == before.bottom
+            await press(pilot, room, "1")
+            await until(pilot, lambda before=before: lines(room).region == before, "lines as they were")
 
-    drive(dashboard(workspace, run), script, size)
+    drive(dashboard(workspace, run), script)
 
 
-@pytest.mark.parametrize(("size", "columns"), [((80, 24), 1), ((120, 36), 2), ((160, 48), 3)])
-def test_columns_by_width(workspace: Workspace, run: Run, size: tuple[int, int], columns: int) -> None:
+def test_columns_by_width(workspace: Workspace, run: Run) -> None:
     async def script(pilot: Pilot[Any], room: CurvesRoom) -> None:
-        first = room.grid.charts[0].region.y
-        assert sum(view.region.y == first for view in room.grid.charts) == columns
+        for size, columns in (((80, 24), 1), ((120, 36), 2), ((160, 48), 3)):
+            await pilot.resize_terminal(*size)
+            await until(pilot, lambda columns=columns: beside_the_first(room) == columns, f"{columns} columns")
 
-    drive(dashboard(workspace, run), script, size)
+    drive(dashboard(workspace, run), script, (100, 30))
+
+
+def beside_the_first(room: CurvesRoom) -> int:
+    """How many charts are in the first row."""
+    return sum(view.region.y == room.grid.charts[0].region.y for view in room.grid.charts)
 
 
 def test_a_terminal_made_tiny_and_large_again(workspace: Workspace, run: Run) -> None:

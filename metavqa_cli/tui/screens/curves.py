@@ -20,7 +20,7 @@ from metavqa_cli.tui.curve_wishes import NEXT_SPREAD, all_logs, cursor_moved, pa
 from metavqa_cli.tui.room import Room, RoomName
 from metavqa_cli.tui.snapshot import Snapshot
 from metavqa_cli.tui.widgets.chart import Pictured
-from metavqa_cli.tui.widgets.chart_grid import ChartGrid, LinesTable
+from metavqa_cli.tui.widgets.chart_grid import ChartGrid, LinesTable, put
 
 MOST_CHARTS = 60
 COLUMNS = {"-narrow": 1, "-usual": 2, "-wide": 3}
@@ -142,14 +142,14 @@ class CurvesRoom(Room):
     def _show_words(self) -> None:
         picture, wish = self.picture, self.wish
         views = {view.id: view for view in self.dashboard.snapshot.views}
-        self.status.update(status(picture, self.shown_runs, wish.weight, wish.spread, wish.paused))
+        put(self.status, status(picture, self.shown_runs, wish.weight, wish.spread, wish.paused))
         self.table.note(picture.notes)
         self.table.show(picture.lines, views, self.metric, wish.weight > 0)
         where = "newest values" if wish.cursor is None else f"at step {wish.cursor:,.0f}"
         title = chart_title(self.metric, None, False) if self.metric else ""
         self.table.border_subtitle = self.look.text(f"{title}, {where}") if title else ""
         root = str(self.dashboard.workspace.root)
-        self.nothing.update(self.look.text(nothing_words(bool(wish.runs), self.settled, root)))
+        put(self.nothing, self.look.text(nothing_words(bool(wish.runs), self.settled, root)))
         self.nothing.set_class(bool(picture.names), "hidden")
 
     # What is wished

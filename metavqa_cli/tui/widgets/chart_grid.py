@@ -19,6 +19,12 @@ from metavqa_cli.tui.palette import color_of
 from metavqa_cli.tui.widgets.chart import ChartView
 
 
+def put(where: Static, content: str | Text) -> None:
+    """Let this stand there. Every update lays out the whole screen anew, so there is none where it stands already."""
+    if where.content != content:
+        where.update(content)
+
+
 class ChartGrid(VerticalScroll, can_focus=False, inherit_bindings=False):
     """``metrics`` are its charts, in order; ``large`` is the one that is shown alone, if any."""
 
@@ -120,7 +126,7 @@ class LinesTable(VerticalScroll, inherit_bindings=False):
 
     def note(self, notes: Sequence[str]) -> None:
         """Show these sentences, and in the border how many they are: they may have to be scrolled to."""
-        self._notes.update(self._look.text("\n".join(f"! {said}" for said in notes)))
+        put(self._notes, self._look.text("\n".join(f"! {said}" for said in notes)))
         self._notes.set_class(not notes, "hidden")
         self.border_title = "Lines" + (f" · {len(notes)} note{'s' * (len(notes) > 1)}" if notes else "")
 
@@ -132,4 +138,4 @@ class LinesTable(VerticalScroll, inherit_bindings=False):
             color = color_of(line.number) if self._look.color else ""
             table.append(f"\n{mark_of(line.number, self._look.ascii)} ", color)
             table.append(self._look.text(row))
-        self._text.update(table if lines else Text("no run is shown", "dim"))
+        put(self._text, table if lines else Text("no run is shown", "dim"))
