@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.store.atomic import write_text
-from metavqa_cli.tasks.prompts import fill
+from metavqa_cli.tasks.prompts import check_template, fill
 
 Split = Literal["train", "validation", "test"]
 Novelty = Literal["wording", "combination", "family"]
@@ -118,19 +118,24 @@ def load_tasks(path: Path) -> TaskSet:
 def _task(path: Path, number: int, line: bytes, ids: dict[str, str]) -> Task:
     try:
         return _parse(json.loads(line.decode("utf-8")), ids)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, UsageError, RecursionError) as error:
         raise JobError(f"{path}, line {number} is damaged ({error}); build the dataset again with --force") from None
 
 
 def _parse(record: Any, ids: dict[str, str]) -> Task:
     if not isinstance(record, dict):
         raise TypeError("not an object")
-    if record["split"] not in get_args(Split):
-        raise ValueError(f"split {record['split']!r}")
+    texts = [record["question"], record["template"], record.get("family", ""), *record["answers"]]
+    if not isinstance(record["answers"], list) or not all(isinstance(text, str) for text in texts):
+        raise TypeError("question, template, family and each of the answers must be text")
+    for name, allowed in (("split", get_args(Split)), ("novelty", (None, *get_args(Novelty)))):
+        if record.get(name) not in allowed:
+            raise ValueError(f"{name} {record.get(name)!r}")
     pairs = {
         key: tuple((ids.setdefault(str(image), str(image)), int(label)) for image, label in record[key])
         for key in ("support", "query")
     }
+    check_template(record["template"])
     answers = tuple(record["answers"])
     if not all(0 <= label < len(answers) for _, label in (*pairs["support"], *pairs["query"])):
         raise ValueError("a label that no answer has")

@@ -3,6 +3,7 @@
 Nothing here imports torch in the event loop; what rooms get back they get in this thread, and post it to themselves.
 """
 
+import gc
 import os
 import threading
 from collections.abc import Callable
@@ -145,7 +146,14 @@ class Asking:
                 while not self._waiting:
                     self._wake.wait()
                 self._running = job = self._waiting.pop(0)
-            job.then(self._outcome(job))
+            self._hand_over(job, self._outcome(job))
+
+    def _hand_over(self, job: _Job, outcome: Any) -> None:
+        """Nothing that a receiver raises may end the thread: nobody would be answered any more."""
+        try:
+            job.then(outcome)
+        except Exception as error:
+            self._tell(Status("failed", job.run, sentence(error)))
 
     def _outcome(self, job: _Job) -> Any:
         """What came of a job: its value, or the exception that ended it, which names itself in a sentence."""
@@ -155,7 +163,7 @@ class Asking:
             return None if job.work is None else job.work(asker, job.checkpoint)
         except (Cancelled, MetaVQAError) as error:
             return error
-        except Exception as error:
+        except BaseException as error:  # a library that would leave the program too: this thread answers on
             return JobError(sentence(error))
 
     def _loaded(self, run: str | None) -> "Asker":
@@ -167,7 +175,8 @@ class Asking:
         try:
             self._asker = None  # before the next one: two may not fit into the memory
             self._asker = self._open(self.workspace, run, self.dataset)
-        except Exception as error:
+            gc.freeze()  # torch's half a million objects stay: the collector need not walk through them again and again
+        except BaseException as error:
             reason = sentence(error)
             self._tell(Status("failed", run, reason))
             raise JobError(reason) from error
@@ -204,7 +213,7 @@ def open_newest_or_named(workspace: Workspace, run: str | None, dataset: str | N
     return asker
 
 
-def sentence(error: Exception) -> str:
+def sentence(error: BaseException) -> str:
     """What went wrong, with a way out, for a person."""
     first = _first_line(error)
     if isinstance(error, MetaVQAError):
@@ -216,5 +225,5 @@ def sentence(error: Exception) -> str:
     return f"unexpected {type(error).__name__} ({first}); the same with `metavqa ask --debug` tells more"
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]

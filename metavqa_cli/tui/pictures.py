@@ -6,11 +6,12 @@ A line is a list of rich segments. Rich and Pillow are imported when an image is
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from rich.color import Color
     from rich.segment import Segment
     from rich.style import Style
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 UPPER = "▀"
 RAMP = " .:-=+*#%@"  # from dark to bright, as on a dark terminal
+STEPS = [(value & 0xF8) | (value >> 5) for value in range(256)]
 NARROWEST, BETWEEN = 24, 2  # columns of a tile (fewer hide what a picture is of), and between two
 
 
@@ -33,17 +35,19 @@ class Tile:
 def half_blocks(image: "Image", width: int, height: int | None = None) -> "list[Line]":
     """``image`` (RGB) in at most ``width`` columns and ``height`` lines (None: half as many as columns).
 
-    Each character is two pixels, one a half.
+    Each character is two pixels, one a half. Neighbours of one colour are one segment, and colours are in steps of
+    8 (of 256), which nobody sees: half as many segments and styles to make, to keep and to paint.
     """
     from rich.segment import Segment
 
-    pixels = _fitted(image, width, width if height is None else 2 * height)
+    pixels = _fitted(image, width, width if height is None else 2 * height).point(STEPS * len(image.getbands()))
     flat = pixels.tobytes()
     row = 3 * pixels.width
     lines: list[Line] = []
     for top in range(0, len(flat), 2 * row):
         halves = zip_longest(_triples(flat[top : top + row]), _triples(flat[top + row : top + 2 * row]))
-        lines.append([Segment(UPPER, _style(upper, lower)) for upper, lower in halves])
+        runs = ((len(list(cells)), colors) for colors, cells in groupby(halves))
+        lines.append([Segment(UPPER * count, _style(upper, lower)) for count, (upper, lower) in runs])
     return lines
 
 
@@ -51,13 +55,20 @@ def _triples(row: bytes) -> Iterator[tuple[int, ...]]:
     return zip(*[iter(row)] * 3, strict=True)
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 12)
 def _style(upper: tuple[int, int, int], lower: tuple[int, int, int] | None) -> "Style":
     """The colours of a half block; below an odd last row the terminal's own colour stays."""
-    from rich.color import Color
     from rich.style import Style
 
-    return Style(color=Color.from_rgb(*upper), bgcolor=None if lower is None else Color.from_rgb(*lower))
+    return Style(color=_color(*upper), bgcolor=None if lower is None else _color(*lower))
+
+
+@lru_cache(maxsize=1 << 12)
+def _color(red: int, green: int, blue: int) -> "Color":
+    """One object for all styles that have this colour."""
+    from rich.color import Color
+
+    return Color.from_rgb(red, green, blue)
 
 
 def shades(image: "Image", width: int, height: int | None = None) -> "list[Line]":
@@ -123,7 +134,7 @@ class _Same:
         return id(self.image)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=96)
 def _drawn(image: _Same, width: int, height: int, color: bool) -> "list[Line]":
     return (half_blocks if color else shades)(image.image, width, height)
 

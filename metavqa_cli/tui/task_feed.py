@@ -1,5 +1,6 @@
 """What the room Tasks knows: a dataset's tasks, where its images are, and what was measured on it. For one thread."""
 
+import gc
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -111,7 +112,6 @@ class TaskFeed:
         return self._book.dataset or (names[0] if names else None)
 
     def _gone(self, name: str, names: Sequence[str]) -> Book:
-        self._stamp = None
         if name == self._book.dataset:
             return self._in_trouble(f"the dataset {name!r} is gone; what is shown is how it was")
         others = f"o chooses one of {', '.join(names)}" if names else "`metavqa dataset build` makes one"
@@ -119,9 +119,15 @@ class TaskFeed:
         return self._in_trouble(f"there is no dataset {name!r} in {self.workspace.root}; {others}")
 
     def _in_trouble(self, sentence: str) -> Book:
+        self._stamp = None  # once this is over, all is read anew
         if self._book.trouble != sentence:
             self._book = replace(self._book, trouble=sentence)
         return self._book
+
+    def give_up(self, error: Exception) -> Book:
+        """What was read before, with what kept this look from its end: something that no reader foresaw."""
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        return self._in_trouble(f"the dataset cannot be read ({what}); `metavqa dataset verify` tells more")
 
     def _load(self, name: str, folder: Path, stamp: object) -> None:
         """Read the dataset anew. If it is damaged, what was read of it before stays."""
@@ -137,6 +143,7 @@ class TaskFeed:
             name, folder, tasks.tasks, rows_of(tasks.tasks), places, no_images, datasets=self._book.datasets,
             trouble=None if tasks.tasks else f"the dataset {name!r} has no tasks; build it again with --force",
         )  # fmt: skip
+        _keep()
 
     def _read_methods(self, wish: Wish) -> Book:
         from metavqa_cli.engine.swept import Reader  # with numpy, which the first paint does without
@@ -149,14 +156,23 @@ class TaskFeed:
         try:
             swept = reader.read(book.dataset, runs)
         except (MetaVQAError, OSError) as error:
-            self._book = replace(book, methods=(), problems=(str(error),))
+            self._measured = ()
+            if book.methods or book.problems != (str(error),):
+                self._book = replace(book, methods=(), problems=(str(error),))
             return self._book
         measured = (wish.selected, swept.problems, *map(id, swept.measured))
         if measured != self._measured:
             numbers = [number for number, task in enumerate(book.tasks) if task.split == "test"]
             self._measured = measured
             self._book = replace(book, methods=methods_of(swept, numbers, wish.selected), problems=swept.problems)
+            _keep()
         return self._book
+
+
+def _keep() -> None:
+    """What was read stays: spare the garbage collector to walk through it again and again, 0.1 s without a key each
+    time for 2,000 tasks."""
+    gc.freeze()
 
 
 def wish_of(dataset: str | None, views: Sequence[RunView], selected: Collection[str]) -> Wish:

@@ -38,6 +38,9 @@ class TaskWatch:
 
     def _read(self, wish: Wish) -> None:
         book = Book()
-        for book in self._feed.read(wish):  # the tasks at once, what was measured on them when it has been read
-            post(self._target, BookRead(book, last=False))
+        try:
+            for book in self._feed.read(wish):  # the tasks at once, what was measured on them when it has been read
+                post(self._target, BookRead(book, last=False))
+        except Exception as error:  # whatever a damaged file leads a reader to: it is said, and the next look comes
+            book = self._feed.give_up(error)
         post(self._target, BookRead(book, last=True))

@@ -26,6 +26,8 @@ def thumbnails(sources: Iterable[Pair | ImageFile | Path], most_pixels: int = MO
             yield Tile(_thumbnail(_opened(source), most_pixels), label)
         except MetaVQAError as error:
             yield Tile(None, label, str(error))
+        except Exception as error:  # no memory, or an archive that is damaged in a way of its own: the others are shown
+            yield Tile(None, label, f"cannot be shown ({str(error) or type(error).__name__})")
 
 
 def label_of(source: Pair | ImageFile | Path) -> str:

@@ -1,5 +1,6 @@
 """Task sets describe themselves truly, survive the disk unchanged, and refuse damaged files."""
 
+import json
 import os
 from pathlib import Path
 
@@ -121,6 +122,10 @@ def test_a_missing_file_says_how_to_get_it(tmp_path: Path) -> None:
         load_tasks(tmp_path / "tasks.jsonl")
 
 
+def _changed(line: bytes, **values: object) -> bytes:
+    return json.dumps({**json.loads(line), **values}).encode()
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -134,6 +139,18 @@ def test_a_missing_file_says_how_to_get_it(tmp_path: Path) -> None:
         lambda line: line.replace(b'["x", 3]', b'["x", -1]'),
         lambda line: line.replace(b'["x", 3]', b'["x"]'),
         lambda line: line.replace(b'"support"', b'"sport"'),
+        lambda line: _changed(line, question=None),
+        lambda line: _changed(line, question=7),
+        lambda line: _changed(line, template=None),
+        lambda line: _changed(line, template="no slot"),
+        lambda line: _changed(line, family=None),
+        lambda line: _changed(line, novelty=["wording"]),
+        lambda line: _changed(line, novelty="age"),
+        lambda line: _changed(line, answers=None),
+        lambda line: _changed(line, answers="yes"),
+        lambda line: _changed(line, answers=[1, 2, 3, None]),
+        lambda line: _changed(line, support=None),
+        lambda line: b"[" * 100_000,
     ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, damage: object) -> None:

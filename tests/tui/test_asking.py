@@ -312,3 +312,13 @@ asyncio.run(main())
 """
     done = python("-c", script, cwd=tmp_path)  # which gives up after a minute
     assert done.out == "left with 0\n", done.err
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), MemoryError()])
+def test_the_thread_survives_whatever_a_work_or_a_receiver_raises(asking: Asking, error: BaseException) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    assert isinstance(submit(asking, fail, "a").wait(), JobError)
+    asking.submit(lambda *_: 1, lambda _: 1 // 0, "b")
+    assert submit(asking, lambda *_: "fine", "c").wait() == "fine"

@@ -74,7 +74,9 @@ def rows(widget: Widget) -> list[str]:
 
 def colors(widget: Widget, y: int) -> set[tuple[Color | None, Color | None]]:
     return {
-        (part.style.color, part.style.bgcolor) for part in widget.render_line(y) if part.style and part.text == UPPER
+        (part.style.color, part.style.bgcolor)
+        for part in widget.render_line(y)
+        if part.style and set(part.text) == {UPPER}
     }
 
 

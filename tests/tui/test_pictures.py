@@ -21,7 +21,7 @@ def test_the_upper_and_the_lower_half_of_a_character_are_two_pixels() -> None:
     image = Image.new("RGB", (2, 2), RED)
     image.paste(BLUE, (0, 1, 2, 2))
     (line,) = half_blocks(image, 2)
-    assert [segment.text for segment in line] == [UPPER, UPPER]
+    assert [segment.text for segment in line] == [UPPER * 2], "one segment of what is alike"
     for segment in line:
         assert segment.style and segment.style.color and segment.style.bgcolor
         assert tuple(segment.style.color.triplet or ()) == RED and tuple(segment.style.bgcolor.triplet or ()) == BLUE

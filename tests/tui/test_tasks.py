@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import shutil
+import threading
 import time
 import zipfile
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -19,10 +20,12 @@ from textual.widgets import OptionList, Static
 from metavqa_cli.store.images import ImageFile, write_index
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.taskset import Task, TaskSet, dump_tasks
+from metavqa_cli.tui import pictures
 from metavqa_cli.tui.app import Dashboard, make_app
 from metavqa_cli.tui.frame import frame, once
 from metavqa_cli.tui.pictures import UPPER
 from metavqa_cli.tui.screens.tasks import TasksRoom
+from metavqa_cli.tui.task_feed import TaskFeed, Wish
 from metavqa_cli.tui.widgets.choose import ChooseOne, ChooseSome
 from metavqa_cli.tui.widgets.dialogs import Help
 from metavqa_cli.tui.widgets.filter_line import FilterLine
@@ -648,4 +651,59 @@ def test_ten_thousand_tasks_open_and_scroll_while_the_loop_answers(tmp_path: Pat
         print(f"opened in {opened:.2f} s; lag p95 {lag:.1f} ms; the loop's own work p95 {own:.1f} ms")
         assert own < 250 and lag < 2000, f"between two ticks the loop worked for {own:.0f} ms, lag {lag:.0f} ms (p95)"
 
+    play(work)
+
+
+def test_a_listing_that_failed_for_a_while_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(tmp_path)
+    feed = TaskFeed(Workspace(tmp_path))
+    wish = Wish("made")
+    assert next(feed.read(wish)).trouble is None
+
+    def fail(self: Workspace) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Workspace, "datasets", fail)
+        shown = next(feed.read(wish))
+        assert "cannot be listed: Permission denied" in (shown.trouble or "") and len(shown.tasks) == 6
+    assert next(feed.read(wish)).trouble is None
+
+
+def test_a_reader_that_fails_unforeseen_is_told_and_the_next_look_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        build(tmp_path)
+        async with stage(tmp_path) as on:
+            with monkeypatch.context() as patched:
+                patched.setattr(TaskFeed, "_name", lambda *_: 1 // 0)
+                await on.see("ZeroDivisionError")
+                await on.settle()
+                assert len(on.questions) == 6
+            await until(on.pilot, lambda: not on.room.troubles, "read again")
+
+    play(work)
+
+
+@pytest.mark.parametrize("width", [120, 157, 160])
+def test_pictures_are_drawn_by_the_thread_that_reads_them(
+    tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn_by: list[str] = []
+    usual = pictures.half_blocks
+
+    def noted(*args: Any) -> Any:
+        drawn_by.append(threading.current_thread().name)
+        return usual(*args)
+
+    async def work() -> None:
+        build(tmp_path)
+        async with stage(tmp_path, size=(width, 48)) as on:
+            drawn_by.clear()
+            await on.press("down")
+            await until(on.pilot, lambda: UPPER in on.text)
+            assert len(drawn_by) == 8 and set(drawn_by) == {"images of a task"}
+
+    monkeypatch.setattr(pictures, "half_blocks", noted)
     play(work)

@@ -14,7 +14,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.events import Click, Resize
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -62,6 +62,9 @@ class Picture(Widget):
         self.marked = False
         self._graphics: Widget | None = None
         self._lines: tuple[object, list[Strip]] = (None, [])
+        self._base = Style.null()
+        self.most: tuple[int, int] | None = None
+        """Columns and lines that the image may take; None: all that its place has."""
 
     def show(self, image: "Image | None", label: str, missing: str = "") -> None:
         """Show ``image`` (RGB), or ``missing`` in an empty frame; with neither, nothing but the label."""
@@ -96,25 +99,32 @@ class Picture(Widget):
 
     # Characters
 
-    def render_line(self, y: int) -> Strip:
-        key = (self.size, self.marked)
-        if self._lines[0] != key:
-            self._lines = (key, self._strips())
-        strips = self._lines[1]
-        return (strips[y] if y < len(strips) else Strip.blank(self.size.width)).apply_style(self.rich_style)
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._base = self.rich_style  # once a paint: it takes longer than to draw a line
+        return super().render_lines(crop)
 
-    def _strips(self) -> list[Strip]:
+    def render_line(self, y: int) -> Strip:
+        key = (self.size, self.marked, self.most, self._base)
+        if self._lines[0] != key:
+            self._lines = (key, self._strips(self._base))
+        strips = self._lines[1]
+        return strips[y] if y < len(strips) else Strip.blank(self.size.width, self._base)
+
+    def _strips(self, base: Style) -> list[Strip]:
         width, height = self.size
-        lines = self._picture(width, max(1, height - LABEL_LINES)) if width and height > LABEL_LINES else []
+        most = self.most or self.size
+        room = min(width, most[0]), max(1, min(height - LABEL_LINES, most[1]))
+        lines = self._picture(*room) if width and height > LABEL_LINES else []
         sign = self._look.pick("▶ ", "> ") if self.marked else ""
         text = cut(f"{sign}{self._look.text(self.label)}", width)
-        lines = [*lines, [Segment(text, Style(bold=True, reverse=self.marked))]][-height:]
+        lines = [*lines, [Segment(text, base + Style(bold=True, reverse=self.marked))]][-height:]
         above = _shift(self.styles.content_align_vertical, height - len(lines))
         left = max(
             (_shift(self.styles.content_align_horizontal, width - _width(line)) for line in lines[:-1]), default=0
         )
-        shifted = [Strip([Segment(" " * left), *line]).adjust_cell_length(width) for line in lines]
-        return [*[Strip.blank(width)] * above, *shifted]
+        styled = [[part if part.style else Segment(part.text, base) for part in line] for line in lines]
+        shifted = [Strip([Segment(" " * left, base), *line]).adjust_cell_length(width, base) for line in styled]
+        return [*[Strip.blank(width, base)] * above, *shifted]
 
     def _picture(self, width: int, height: int) -> "list[Line]":
         if self._graphics is not None and self.image is not None:
@@ -265,6 +275,9 @@ class Gallery(VerticalScroll):
         return max(1, (self._width + BETWEEN) // self.columns - BETWEEN), max(1, self._row_height - LABEL_LINES)
 
     def _arrange(self) -> None:
+        """Where the columns are not equally wide, all pictures are as small as the smallest: drawn once for all."""
+        for picture in self._pictures:
+            picture.most = self.room
         self.styles.grid_size_columns = self.columns
         self.styles.grid_rows = f"{self._row_height}"
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from metavqa_cli.tasks.taskset import Task
+from metavqa_cli.tui.answer_text import wrapped
 from metavqa_cli.tui.look import Look
 from metavqa_cli.tui.task_details import details
 from metavqa_cli.tui.task_methods import Method
@@ -21,6 +23,7 @@ class TaskDetails(VerticalScroll, can_focus=True):
         super().__init__(id=id)
         self.look = look
         self._shown: tuple[Task, int, tuple[Method, ...]] | None = None
+        self._height = 0
 
     def compose(self) -> ComposeResult:
         yield Static("")
@@ -37,5 +40,10 @@ class TaskDetails(VerticalScroll, can_focus=True):
         self._draw()
 
     def _draw(self) -> None:
-        width = max(10, self.scrollable_content_region.width)
-        self.query_one(Static).update("" if self._shown is None else details(*self._shown, width, self.look))
+        """The pane is filled up with empty lines: the screen is laid out anew, which takes long, only for a task that
+        needs more."""
+        width, height = max(10, self.scrollable_content_region.width), self.scrollable_content_region.height
+        lines = [] if self._shown is None else wrapped(details(*self._shown, width, self.look), width)
+        lines += [Text()] * (height - len(lines))
+        self.query_one(Static).update(Text("\n").join(lines), layout=len(lines) != self._height)
+        self._height = len(lines)

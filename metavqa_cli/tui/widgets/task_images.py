@@ -1,5 +1,6 @@
 """The pane with the images of one task: the highlighted one's only, read in a thread, more when scrolled to."""
 
+import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
@@ -22,6 +23,7 @@ from metavqa_cli.tui.widgets.picture import Gallery
 
 PAGE = 24  # images that are read before someone scrolls on
 BATCH = 2  # handed over at once: painting more takes longer than a key press may wait
+PACE = 0.03  # seconds between two batches: each is painted before the next comes
 PATIENCE = 0.08  # seconds on a task before its images are read: who scrolls by needs none
 
 
@@ -55,6 +57,7 @@ class TaskImages(Vertical):
         self.pairs: list[Pair] = []
         """Those whose pictures are shown or being read, in the gallery's order."""
         self.reading = False
+        self._said = ""
         self._rest: list[Pair] = []
         self._shown: tuple[Task, Mapping[str, ImageFile]] | None = None
         self._request = 0
@@ -73,14 +76,20 @@ class TaskImages(Vertical):
 
     def show(self, task: Task | None, places: Mapping[str, ImageFile], no_images: str | None) -> None:
         """Show the images of ``task``; ``no_images`` says why the dataset has none."""
-        words = self.query_one(Static)
-        words.update(Text(self.look.text(no_images or "")))
-        words.set_class(not no_images, "hidden")
-        self.query_one(Gallery).display = not no_images
+        self._say(self.look.text(no_images or ""))
         if no_images or task is None:
             self._begin(None, [])
         elif self._shown is None or self._shown[0] is not task or self._shown[1] is not places:
             self._begin((task, places), pairs_of(task, places))
+
+    def _say(self, why: str) -> None:
+        """Say why there are no images, in place of the gallery."""
+        if why != self._said:  # else nothing is laid out anew
+            self._said = why
+            words = self.query_one(Static)
+            words.update(Text(why))
+            words.set_class(not why, "hidden")
+            self.query_one(Gallery).display = not why
 
     def _begin(self, shown: tuple[Task, Mapping[str, ImageFile]] | None, pairs: list[Pair]) -> None:
         """What is still being read for another task is void from now on."""
@@ -116,6 +125,7 @@ class TaskImages(Vertical):
                 if tile.image is not None:
                     drawn(tile.image, *room, color=color)  # remembered: when it is painted nothing is left to do
             post(self, TilesRead(request, batch, left == 0))
+            time.sleep(PACE if left else 0)
 
     @on(TilesRead)
     def add_tiles(self, message: TilesRead) -> None:
