@@ -1,10 +1,13 @@
 """The results of one visit to the room Ask: which is in front, which are pinned, what the newest is compared with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from metavqa_cli.tui.results import Result
 
 KEPT, PINNED = 50, 2  # results that are kept, and that stand beside the newest
+JUDGED = 200_000  # probabilities that all results together keep, besides the newest: 40 MB
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class History:
         numbered = replace(result, number=self._asked)
         self._before = self.current if self.current is not None and is_comparable(self.current, numbered) else None
         self.current = numbered
-        self.results = [numbered, *self.results][:KEPT]
+        self.results = recent([numbered, *self.results])
         return numbered
 
     def bring_back(self, place: int) -> Result:
@@ -56,6 +59,13 @@ class History:
         if self.current is not None and self.current not in self.pinned:
             shown.append(Shown(self.current, False, self._before))
         return shown
+
+
+def recent(results: Sequence[Result]) -> list[Result]:
+    """The first of ``results``: not too many, nor those of too many images together; one always."""
+    sizes = [2 * len(one.answer.judgements) * len(one.answer.classifier.answers) for one in results]
+    kept = [one for one, total in zip(results, accumulate(sizes), strict=True) if total <= JUDGED]
+    return (kept or list(results[:1]))[:KEPT]
 
 
 def is_comparable(before: Result, after: Result) -> bool:

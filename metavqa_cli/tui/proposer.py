@@ -5,8 +5,9 @@ from functools import partial
 from textual.message import Message
 from textual.message_pump import MessagePump
 
+from metavqa_cli.schema.errors import JobError
 from metavqa_cli.tasks.taskset import Task
-from metavqa_cli.tui.asking import Asking, Cancelled
+from metavqa_cli.tui.asking import Asking, Cancelled, sentence
 from metavqa_cli.tui.beside import post
 from metavqa_cli.tui.newest import Newest
 from metavqa_cli.tui.results import Proposal, propose, propose_by_words
@@ -47,7 +48,13 @@ class Proposer:
     def read(self, wish: Wish) -> None:
         """Read the dataset, if it has changed."""
         self._book_waits = True
-        self._books.do(lambda: post(self.room, BookRead(next(self.feed.read(wish)))))
+        self._books.do(lambda: post(self.room, BookRead(self._read(wish))))
+
+    def _read(self, wish: Wish) -> Book:
+        try:
+            return next(self.feed.read(wish))
+        except Exception as error:  # whatever a damaged file leads a reader to: it is said, and typing goes on
+            return self.feed.give_up(error)
 
     def take_book(self, book: Book) -> bool:
         """A dataset was read; whether its tasks are others than before."""
@@ -66,7 +73,11 @@ class Proposer:
             self._words.do(partial(self._by_words, number, question, self.book.tasks))
 
     def _by_words(self, number: int, question: str, tasks: tuple[Task, ...]) -> None:
-        self._back(number, propose_by_words(question, tasks))
+        try:
+            found: Proposal | Exception = propose_by_words(question, tasks)
+        except Exception as error:
+            found = JobError(sentence(error))
+        self._back(number, found)
 
     def _back(self, number: int, found: "Proposal | Exception") -> None:
         if not isinstance(found, Cancelled):

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from metavqa_cli.engine.proposal import NEAREST, Neighbour, nearest_by_words, proposed_answers
 from metavqa_cli.engine.request import Request, check_answers, check_gamma, check_question
-from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.schema.errors import JobError, UsageError
+from metavqa_cli.schema.text import neutral
 from metavqa_cli.tasks.prompts import check_template, to_template
 from metavqa_cli.tasks.taskset import Task
-from metavqa_cli.tui.asking import Checkpoint
+from metavqa_cli.tui.asking import Checkpoint, sentence
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.ask import Answer, Asker
@@ -127,12 +128,15 @@ def defaults(asker: "Asker", checkpoint: Checkpoint) -> dict[str, str]:
     return dict(zip(FIELDS, values, strict=True))
 
 
-def save(asker: "Asker", checkpoint: Checkpoint, *, result: Result, path: Path) -> Path:
-    """Write the classifier of ``result`` to ``path``, over whatever is there."""
+def save(result: Result, path: Path) -> Path | Exception:
+    """Write the classifier of ``result`` to ``path``, over whatever is there; ``path``, or what kept it from that."""
     from metavqa_cli.engine.classifier import save_classifier
 
-    save_classifier(result.answer.classifier, path)
-    return path
+    try:
+        save_classifier(result.answer.classifier, path)
+        return path
+    except Exception as error:
+        return JobError(sentence(error))
 
 
 def stepped(result: Result, typed: Mapping[str, str], what: str, direction: int) -> dict[str, str]:
@@ -196,7 +200,7 @@ def command(result: Result, workspace: Path) -> list[str]:
     asked = made.question if made.question != "-" else ""
     if not result.files or not asked:
         raise UsageError("there is no image to judge; choose some, or save the classifier and use metavqa predict")
-    options = ["--workspace", str(workspace), "ask", "--model", result.run, "--gamma", repr(made.gamma),
+    options = ["--workspace", str(workspace.absolute()), "ask", "--model", result.run, "--gamma", repr(made.gamma),
                "--samples", str(made.sampler["samples"]), "--sampler", str(made.sampler["sampler"])]  # fmt: skip
     if made.sampler["sampler"] == "ddim":
         options += ["--steps", str(made.sampler["steps"])]
@@ -206,6 +210,8 @@ def command(result: Result, workspace: Path) -> list[str]:
     elif request.answers is not None:
         raise UsageError("an answer has a comma, which --answers takes for the end of it; save the classifier instead")
     words = [asked, *map(str, result.files)]
+    if any(neutral(word, one_line=True) != word for word in (*words, made.template, *made.answers, str(workspace))):
+        raise UsageError("a name or the question has characters that no command line can hold; save the classifier")
     return [*options, *(["--"] if any(word.startswith("-") for word in words) else []), *words]
 
 

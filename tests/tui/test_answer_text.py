@@ -23,7 +23,7 @@ from metavqa_cli.tui.answer_text import (
     cut,
     history_line,
 )
-from metavqa_cli.tui.ask_history import KEPT, History
+from metavqa_cli.tui.ask_history import JUDGED, KEPT, History, recent
 from metavqa_cli.tui.look import Look
 from metavqa_cli.tui.results import Result, command, file_name, read_choices, stepped
 
@@ -209,6 +209,16 @@ def test_the_last_results_are_kept() -> None:
     assert len(history.results) == KEPT and history.results[0].number == KEPT + 5
 
 
+def test_results_of_very_many_images_push_older_ones_out() -> None:
+    large = tuple("red" for _ in range(JUDGED // 2 // (2 * len(ANSWERS))))  # half of what is kept
+    history = History()
+    for gamma in range(4):
+        history.add(result(gamma, tops=large))
+        assert history.results[0] is history.current
+    assert len(history.results) == 2
+    assert recent([result(0.0, tops=tuple("red" for _ in range(JUDGED)))]), "the newest always stays"
+
+
 # Choices
 
 
@@ -251,6 +261,18 @@ def test_a_command_names_everything_and_survives_odd_words() -> None:
     assert words[-3:] == ["--", "-v or $HOME?", "/pictures/img0.png"]
     assert "--answers=-a,b c" in words and words[words.index("--gamma") + 1] == "0.1"
     assert "--steps" not in command(result(sampler="ddpm"), Path("/w"))
+
+
+def test_a_command_finds_its_workspace_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(result(0.1), Path("here"))[:2] == ["--workspace", str(tmp_path / "here")]
+
+
+@pytest.mark.parametrize("question", ["red\x1b[31m?", "no utf-8: \udcff"])
+def test_a_command_never_holds_what_steers_a_terminal_or_is_no_text(question: str) -> None:
+    with pytest.raises(UsageError, match="no command line can hold"):
+        command(result(0.1, question=question), Path("/w"))
+    assert "Is it a 👩‍🚀?" in command(result(0.1, question="Is it a 👩‍🚀?"), Path("/w"))
 
 
 def test_what_no_command_line_can_say_is_refused() -> None:

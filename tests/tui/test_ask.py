@@ -25,7 +25,7 @@ from metavqa_cli.tui.frame import frame
 from metavqa_cli.tui.results import Result
 from metavqa_cli.tui.screens.ask import AskRoom
 from metavqa_cli.tui.widgets.answer_view import Answers
-from metavqa_cli.tui.widgets.file_tree import FileTree
+from metavqa_cli.tui.widgets.file_tree import MOST, FileTree
 from metavqa_cli.tui.widgets.image_chooser import ImageChooser
 from metavqa_cli.tui.widgets.path_dialog import PathDialog
 from metavqa_cli.tui.widgets.question_form import QuestionForm
@@ -649,3 +649,73 @@ print(json.dumps(seen))
     done = python("-c", script, cwd=tmp_path)
     assert done.code == 0, done.err
     assert json.loads(done.out.splitlines()[-1]) == {"runs": [], "when loading begins": [[], True, True]}
+
+
+@pytest.mark.parametrize("typed", ["x" * 300, "~nobody-is-called-so/x.safetensors"])
+def test_a_path_that_no_file_can_have_is_said(typed: str, folder: Path) -> None:
+    async def test(visit: Visit) -> None:
+        await visit.ask(question())
+        await visit.press("escape", "w")
+        await visit.until(lambda: isinstance(visit.app.screen, PathDialog))
+        visit.app.screen.query_one(Input).value = typed
+        await visit.press("enter")
+        await visit.until(lambda: any("no path that can be written" in said for said in visit.said))
+
+    run(test)
+
+
+def test_a_classifier_is_saved_though_the_model_is_gone(folder: Path, tmp_path: Path) -> None:
+    workspace = miniature.copy(tmp_path / "workspace")
+
+    async def test(visit: Visit) -> None:
+        await visit.ask(question())
+        visit.app.asking.load("ldm-00000000")
+        await visit.until(lambda: visit.app.asking.status.state == "failed")
+        await visit.press("escape", "w")
+        await visit.until(lambda: isinstance(visit.app.screen, PathDialog))
+        visit.app.screen.query_one(Input).value = "kept.safetensors"
+        await visit.press("enter")
+        await visit.until(lambda: any(said.startswith("wrote kept.safetensors") for said in visit.said))
+
+    run(test, workspace=workspace)
+
+
+def test_this_rooms_model_answers_though_another_room_had_another_loaded(folder: Path) -> None:
+    async def test(visit: Visit) -> None:
+        mine = visit.app.asking.status.run
+        other = next(run.id for run in runs.list_runs(miniature.finished()) if run.kind == "ldm" and run.id != mine)
+        await visit.press("f2")
+        visit.app.asking.load(other)
+        await visit.until(lambda: visit.app.asking.status.run == other)
+        await visit.press("f5")
+        await visit.until(lambda: isinstance(visit.app.room, AskRoom))
+        assert (await visit.ask(question())).run == mine
+
+    run(test)
+
+
+def test_what_another_room_had_loaded_tells_its_choices_too(folder: Path) -> None:
+    async def test() -> None:
+        app = make_app(miniature.finished().root, room="runs", look_seconds=0.05)
+        async with app.run_test(size=(120, 40)) as pilot:
+            visit = Visit(app, pilot)
+            app.asking.load()
+            await until(pilot, lambda: app.asking.status.state == "ready" and app.snapshot.views)
+            app.visit("ask")
+            await until(pilot, lambda: isinstance(app.room, AskRoom) and app.room.settled)
+            await visit.until(lambda: visit.form.field("sampler").placeholder == "ddim")
+            assert visit.room.model == app.asking.status.run
+
+    asyncio.run(test())
+
+
+def test_a_folder_of_very_many_folders_is_listed_in_part(folder: Path) -> None:
+    for number in range(MOST + 5):
+        (folder / f"d{number:04d}").mkdir()
+
+    async def test(visit: Visit) -> None:
+        root = visit.room.query_one(FileTree).root
+        await visit.until(lambda: root.children and "more: type a pattern" in str(root.children[-1].label))
+        assert len(root.children) == MOST + 1
+
+    run(test)

@@ -84,9 +84,10 @@ class AskRoom(Room):
         """Keys that type in a field are not offered there."""
         if action in WITHOUT_INPUT and isinstance(self.focused, Input):
             return False
-        if action == "leave":
-            return isinstance(self.focused, Input) or self.state.is_generating
-        return self.state.is_generating if action == "cancel" else True
+        if action not in ("leave", "cancel"):
+            return True
+        generating = any(state.is_generating for state in self.query(ModelState))  # none while the room is made
+        return generating or (action == "leave" and isinstance(self.focused, Input))
 
     # Entering
 
@@ -95,7 +96,9 @@ class AskRoom(Room):
         self.call_after_refresh(self._load)  # after the first paint, which goes without torch
 
     def _load(self) -> None:
-        if self.dashboard.asking.status.state in ("cold", "ready"):
+        """Another room may have had another run loaded, or failed to: what is asked here is asked of this room's."""
+        status = self.dashboard.asking.status
+        if status.state != "failed" or status.run != self.model:
             self.dashboard.asking.load(self.model)
 
     def welcome(self, question: str = "", images: Sequence[Path] = (), **what: Any) -> None:

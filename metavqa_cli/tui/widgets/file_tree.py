@@ -16,7 +16,7 @@ from metavqa_cli.store.images import SUFFIXES
 from metavqa_cli.tui.beside import beside, post
 from metavqa_cli.tui.look import Look
 
-MOST = 2_000  # entries of a folder that are shown: a tree of more is no help
+MOST = 1_000  # entries of a folder that are shown: a tree of more is no help
 
 
 class FileTree(Tree[Path]):
@@ -85,18 +85,20 @@ class FileTree(Tree[Path]):
         try:
             folders, files = list_folder(folder)
             post(self, self.Listed(node, folders, files, ""))
-        except OSError as error:
-            post(self, self.Listed(node, [], [], f"! {error.strerror or error}"))
+        except Exception as error:
+            post(self, self.Listed(node, [], [], f"! {getattr(error, 'strerror', None) or error}"))
 
     def on_file_tree_listed(self, event: Listed) -> None:
         self.reading -= 1
         node = event.node
         node.remove_children()
-        for folder in event.folders:
+        folders = event.folders[:MOST]
+        files = event.files[: MOST - len(folders)]
+        for folder in folders:
             node.add(self._label(folder), folder)
-        for file in event.files[:MOST]:
+        for file in files:
             node.add_leaf(self._marked(file), file)
-        left = len(event.files) - MOST
+        left = len(event.folders) + len(event.files) - len(folders) - len(files)
         note = event.wrong or (f"{left:,} more: type a pattern" if left > 0 else "")
         if note or not (event.folders or event.files):
             node.add_leaf(Text(self.look.text(note or "no images"), "italic"))

@@ -15,9 +15,9 @@ from textual.widgets import ContentSwitcher, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from metavqa_cli.engine.contact import pairs_of
-from metavqa_cli.schema.errors import MetaVQAError
 from metavqa_cli.store.images import ImageFile
 from metavqa_cli.tasks.taskset import Task
+from metavqa_cli.tui.asking import sentence
 from metavqa_cli.tui.beside import post
 from metavqa_cli.tui.look import Look
 from metavqa_cli.tui.newest import Newest
@@ -184,8 +184,8 @@ class ImageChooser(Vertical):
 
         try:
             post(self, self.Found([file.absolute() for file in expand_images([argument])], ""))
-        except (MetaVQAError, OSError) as error:
-            post(self, self.Found([], str(error)))
+        except Exception as error:  # a pattern or a folder may lead to anything
+            post(self, self.Found([], sentence(error)))
 
     def on_image_chooser_found(self, event: Found) -> None:
         if event.files:
@@ -198,7 +198,9 @@ class ImageChooser(Vertical):
         """Offer the query images of ``task``, each with its answer; ``nothing`` says why there are none."""
         self.asked_of, self._nothing = task, nothing
         pairs = [] if task is None else pairs_of(task, places, ("query",))
-        self._offered = [(pair.place.path, pair.answer) for pair in pairs if pair.place and not pair.place.packed]
+        self._offered = [
+            (pair.place.path.absolute(), pair.answer) for pair in pairs if pair.place and not pair.place.packed
+        ]
         if pairs and not self._offered:
             self._nothing = "this dataset's images are packed in an archive; unpack it to judge some of them"
         self._show_dataset()

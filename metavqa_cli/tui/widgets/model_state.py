@@ -60,6 +60,8 @@ class ModelState(Static):
         self._stop_listening = self.asking.listen(lambda status: post(self, self.Changed(status)))
         self.set_interval(TICK_SECONDS, self.show)
         self.show()
+        if self.asking.status.state != "cold":  # another room had it load
+            self.post_message(self.Changed(self.asking.status))
 
     def on_unmount(self) -> None:
         self._stop_listening()

@@ -17,7 +17,7 @@ from textual.widgets.option_list import Option
 from metavqa_cli.schema.errors import MetaVQAError
 from metavqa_cli.tui.answer_text import history_line
 from metavqa_cli.tui.ask_history import History
-from metavqa_cli.tui.beside import post
+from metavqa_cli.tui.beside import beside, post
 from metavqa_cli.tui.results import Result, command, file_name, save
 from metavqa_cli.tui.widgets.answer_view import Answers
 from metavqa_cli.tui.widgets.dialogs import Confirm
@@ -120,18 +120,23 @@ class ResultDesk(Vertical):
     def _save(self, result: Result, typed: str | None) -> None:
         if typed is None:
             return
-        path = Path(typed).expanduser()
-        if path.is_dir():
+        try:
+            path = Path(typed).expanduser()
+            is_folder, is_there = path.is_dir(), path.exists()
+        except (OSError, RuntimeError) as error:  # too long a name, no such home
+            reason = getattr(error, "strerror", None) or error
+            self.dashboard.say(f"{typed[:200]!r} is no path that can be written: {reason}", wrong=True)
+            return
+        if is_folder:
             self.dashboard.say(f"{path} is a folder; name a file in it", wrong=True)
-        elif path.exists():
-            question = Confirm(f"{path} exists. Replace it?", (("y", "replace"),))
+        elif is_there:
+            question = Confirm(self.dashboard.look.text(f"{path} exists. Replace it?"), (("y", "replace"),))
             self.app.push_screen(question, lambda answer: self._write(result, path) if answer == "y" else None)
         else:
             self._write(result, path)
 
     def _write(self, result: Result, path: Path) -> None:
-        work = partial(save, result=result, path=path)
-        self.dashboard.asking.submit(work, lambda value: post(self, self.Saved(value)), "save")
+        beside(lambda: post(self, self.Saved(save(result, path))), "save")  # it needs no model, and waits for none
 
     def on_result_desk_saved(self, event: Saved) -> None:
         if isinstance(event.value, Path):
