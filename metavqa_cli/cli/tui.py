@@ -10,7 +10,7 @@ import typer
 
 from metavqa_cli.cli import console
 from metavqa_cli.cli.failures import INTERRUPTED
-from metavqa_cli.cli.options import complete_run, workspace
+from metavqa_cli.cli.options import complete_run, from_home, workspace
 from metavqa_cli.cli.session import DatasetOption
 from metavqa_cli.schema.errors import BusyError, JobError, UsageError
 from metavqa_cli.store import runs
@@ -79,9 +79,13 @@ def _place(where: str | None) -> tuple[Path, str | None]:
     """The workspace, and the run in it that is to be opened."""
     if where is None:
         return workspace().root, None
-    folder = Path(where).expanduser()
+    if not where:
+        raise UsageError("the workspace is empty; name a folder, or leave it out")
+    folder = from_home(Path(where))
     if where in workspace().run_ids():
         return workspace().root, where
+    if (folder / "run.json").is_file() and folder.absolute().parent.name == "runs":
+        return folder.absolute().parents[1], folder.absolute().name
     if folder.is_dir():
         return folder.absolute(), None
     if os.sep in where:

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
@@ -37,7 +38,9 @@ from metavqa_cli.tui.widgets.dialogs import Confirm, Help
 
 LOOK_SECONDS = 1.0  # between two looks at the workspace, or ten times as long as one takes, if that is more
 INTERRUPTED = 130  # exit code
+TEXTUALS = ("app.focus", "screen.", "scroll_", "page_")  # actions that every screen has, and nobody looks up
 FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+WARM_SECONDS = 0.5  # after the first paint: what rooms and forms need is imported beside, before it is asked for
 SLOW_SECONDS = 3.0  # after which the screen says that the workspace does not answer
 COMMON_HELP = "Every room has a command that shows the same without a dashboard: metavqa tui --help lists them."
 
@@ -73,6 +76,11 @@ def _make_room(name: RoomName) -> Room:
     return cast(Room, import_module(f"metavqa_cli.tui.screens.{name}").make_room())
 
 
+def _warm() -> None:
+    for name in (*(f"screens.{room}" for room in ROOMS), "widgets.job_form", "run_differences"):
+        import_module(f"metavqa_cli.tui.{name}")
+
+
 class Dashboard(App[int]):
     """Holds what the rooms share: the snapshot, the selected runs, jobs, settings. See ``make_app``."""
 
@@ -86,6 +94,7 @@ class Dashboard(App[int]):
         Binding("q", "leave", "Quit"),
         Binding("ctrl+q", "leave", "Quit", show=False, priority=True),
         Binding("ctrl+c", "leave", "Quit", show=False),
+        Binding("ctrl+z", "suspend_process", "Suspend (fg goes on)", show=False, priority=True),
         *(Binding(key, f"go('{name}')", title, show=False, priority=True) for name, (key, title) in ROOMS.items()),
     ]
     snapshot: reactive[Snapshot] = reactive(Snapshot(), init=False)
@@ -118,13 +127,14 @@ class Dashboard(App[int]):
 
     # Life
 
-    def on_mount(self) -> None:
+    async def on_mount(self) -> None:
         if self.settings.theme in self.available_themes:
             self.theme = self.settings.theme
         self.theme_changed_signal.subscribe(self, lambda theme: self.remember(theme=theme.name))
-        self.switch_mode(self.first_room)
+        await self.switch_mode(self.first_room)
         if not self.is_headless:
             self._end_at_signals()
+            self.set_timer(WARM_SECONDS, lambda: beside(_warm, "warming up"))
         self._look()
         self.set_interval(min(0.25, self.look_seconds), self._tick)
 
@@ -136,6 +146,11 @@ class Dashboard(App[int]):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         for name, (key, title) in ROOMS.items():
             yield SystemCommand(f"Go to {title}", f"The room {title} ({key.upper()})", partial(self.action_go, name))
+        for active in screen.active_bindings.values():
+            if isinstance(active.node, Room) and active.binding.description:
+                key = self.get_key_display(active.binding)
+                act = partial(self.call_later, self.run_action, active.binding.action, active.node)
+                yield SystemCommand(f"{active.binding.description}: here", f"The key {key} of this room", act)
         yield SystemCommand("Help", "Keys of the focused pane (?)", self.action_help_pane)
         yield SystemCommand("Theme", "Choose colours; the choice is kept", self.action_change_theme)
         yield SystemCommand("Save a picture", "Write the screen as SVG into this folder", self._save_picture)
@@ -193,8 +208,9 @@ class Dashboard(App[int]):
         now = self.clock()
         try:
             snapshot = Snapshot(self._feed.read(now), self._feed.damaged, None, now)
-        except (MetaVQAError, OSError) as error:
-            snapshot = Snapshot(self.snapshot.views, self.snapshot.damaged, str(error), now)
+        except Exception as error:  # whatever it is: without an answer nobody would ever look again
+            sentence = str(error) if isinstance(error, MetaVQAError | OSError) else f"{type(error).__name__}: {error}"
+            snapshot = Snapshot(self.snapshot.views, self.snapshot.damaged, sentence, now)
         post(self, SnapshotRead(snapshot))
 
     def on_snapshot_read(self, message: SnapshotRead) -> None:
@@ -224,12 +240,17 @@ class Dashboard(App[int]):
 
     def remember(self, **changes: Any) -> None:
         """Change and keep settings; where that is not possible, the room says so and everything goes on."""
-        if all(getattr(self.settings, name) == value for name, value in changes.items()):
-            return
-        for name, value in changes.items():
-            setattr(self.settings, name, value)
+        if any(getattr(self.settings, name) != value for name, value in changes.items()):
+            self._keep(replace(self._kept(), **changes))
+
+    def _kept(self) -> settings_file.Settings:
+        """The settings as they are now on disk: another dashboard may have changed them."""
+        return self.settings if self.settings_path is None else settings_file.load(self.settings_path)[0]
+
+    def _keep(self, settings: settings_file.Settings) -> None:
+        self.settings = settings
         if self.settings_path is not None:
-            self._settings_trouble = settings_file.save(self.settings_path, self.settings)
+            self._settings_trouble = settings_file.save(self.settings_path, settings)
             if self.room is not None:
                 self.room.trouble("settings", self._settings_trouble)
 
@@ -237,9 +258,14 @@ class Dashboard(App[int]):
         """The ``pinned`` or ``marked`` runs of this workspace."""
         return list(getattr(self.settings, of).get(str(self.workspace.root), []))
 
-    def relist(self, of: str, ids: Sequence[str]) -> None:
-        """Keep which runs are ``pinned`` or ``marked`` in this workspace."""
-        self.remember(**{of: {**getattr(self.settings, of), str(self.workspace.root): list(ids)}})
+    def toggle(self, of: str, run: str) -> None:
+        """Take a run into what is ``pinned`` or ``marked`` in this workspace, or out; runs that are gone go too."""
+        kept, here = self._kept(), str(self.workspace.root)
+        there = {view.id for view in self.snapshot.views} | {*self.snapshot.damaged}
+        before = [one for one in getattr(kept, of).get(here, []) if one in there]
+        after = [one for one in before if one != run]
+        changed: dict[str, Any] = {of: {**getattr(kept, of), here: after if run in before else [*after, run]}}
+        self._keep(replace(kept, **changed))
 
     def start_job(self, args: Sequence[str], *, outlives: bool) -> Job | None:
         """Start ``metavqa ARGS``; None, and a sentence on the screen, when that is not possible."""
@@ -273,10 +299,10 @@ class Dashboard(App[int]):
 
     # Ways
 
-    def action_go(self, name: RoomName) -> None:
-        """Enter a room."""
+    async def action_go(self, name: RoomName) -> None:
+        """Enter a room, and wait until it stands: one that is left while it is made is torn."""
         if isinstance(self.screen, Room) and self.current_mode != name:
-            self.switch_mode(name)
+            await self.switch_mode(name)
 
     def visit(self, name: RoomName, **what: Any) -> None:
         """Enter a room with a wish: its ``welcome(**what)`` is called when it is in front."""
@@ -284,7 +310,7 @@ class Dashboard(App[int]):
         if self.current_mode == name:
             self.fulfil(name)
         else:
-            self.switch_mode(name)
+            self.call_later(self.action_go, name)
 
     def fulfil(self, name: RoomName) -> None:
         """Hand over the wish that a room was entered with, once (the room calls this when it comes to the front)."""
@@ -301,14 +327,20 @@ class Dashboard(App[int]):
         paragraphs = [text for text in (pane.help if pane else "", room.HELP, COMMON_HELP) if text]
         panes = [(str(number), f"hide or show: {one.title}") for number, one in enumerate(room.PANES, 1)]
         rooms = [(key.upper(), f"go to {title}") for key, title in ROOMS.values()]
-        bindings = [active.binding for active in self.screen.active_bindings.values()]
-        keys = [
-            (binding.key_display or self.get_key_display(binding), binding.description)
-            for binding in bindings
-            if binding.description and not binding.description.startswith("Pane ") and not binding.priority
-        ]
+        keys = self._keys_here()
         title = f"{ROOMS[room.NAME][1]}{f': {pane.title}' if pane else ''}"
         self.push_screen(Help(title, paragraphs, [*keys, *panes, *rooms, ("ctrl+p", "all commands, by name")]))
+
+    def _keys_here(self) -> list[tuple[str, str]]:
+        """The keys that work where the keyboard is, and what they do: a line for each, without Textual's own."""
+        found: dict[str, list[str]] = {}
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            own = type(active.node).__module__.startswith("metavqa_cli.") and not binding.action.startswith(TEXTUALS)
+            if binding.description and own and not (binding.priority or binding.description.startswith("Pane ")):
+                key = self.get_key_display(binding)
+                found.setdefault(binding.description, []).append(key)
+        return [(" ".join(dict.fromkeys(keys)), does) for does, keys in found.items()]
 
     def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
         """The screen as SVG, without fonts from elsewhere and with spaces that every renderer keeps."""

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from metavqa_cli.engine.configuration import resolve_config
+from metavqa_cli.engine.configuration import preset_layer, preset_names, resolve_config
 from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.tui.feed import RunView
 
@@ -32,6 +32,14 @@ class Wish:
     dataset: str = ""
     overrides: str = ""
     with_parents: bool = True
+
+
+def first_wish(dataset: str | None) -> Wish:
+    """What the form begins with: on ``dataset``, with the preset that is about it; without one, as configured."""
+    if dataset is None:
+        return Wish()
+    about = [name for name in preset_names() if preset_layer(name).values.get("dataset", {}).get("name") == dataset]
+    return Wish(dataset=dataset, preset=about[0] if about else Wish.preset)
 
 
 def training(wish: Wish) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ class RunView:
     dataset: str
     seed: int | None
     message: str | None
-    """What the person saw when the run failed."""
+    """What the person saw when the run failed; else why its log cannot be read."""
     read_at: float = field(compare=False)
 
     @property
@@ -165,7 +165,7 @@ class RunsFeed:
             if known is None or known.stamp != stamp:
                 known = self._known[name] = _Watched(run, stamp)
             return known.view(now)
-        except (OSError, MetaVQAError, ValueError, TypeError, AttributeError):
+        except Exception:  # whatever one run's files hold (a number too large, a nest too deep), the others are shown
             return None
 
 
@@ -210,7 +210,7 @@ class _Watched:
             self.run.id, self.run.path, self.kind, self.variant, state, self.step, self.total,
             1.0 if state == "finished" else progress, metric, measured, self.created,
             max([self.created, *written]), self.parents, self.dataset, self.seed,
-            self.message if state == "failed" else None, now,
+            self.message if state == "failed" else self.tail.trouble, now,
         )  # fmt: skip
 
     def _follow(self) -> None:
@@ -244,7 +244,10 @@ class _Watched:
         if self.run.is_held():
             return "running"
         if self.ending is None or self.ending[0] != self.tail.stamp or self.ending[1] in ("running", "finished"):
-            self.ending = (self.tail.stamp, self.run.state())
+            try:
+                self.ending = (self.tail.stamp, self.run.state())
+            except OSError:  # its log cannot be read, which the message says
+                return "stale"
         return self.ending[1]
 
     def _result_stamp(self) -> Stamp | None:

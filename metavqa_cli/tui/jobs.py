@@ -111,6 +111,11 @@ class Jobs:
         self.all.append(job)
         return job
 
+    def line(self, args: Sequence[str]) -> str:
+        """Exactly what ``start`` runs, as a shell takes it; the workspace is left out where it is the usual one."""
+        usual = "METAVQA_WORKSPACE" not in self.environment and self.workspace.root == Workspace.default_root()
+        return command_line(args if usual else ("--workspace", str(self.workspace.root), *args))
+
     def running(self) -> list[Job]:
         """The jobs that have not ended."""
         return [job for job in self.all if job.code is None]
@@ -127,10 +132,10 @@ class Jobs:
             if job.process.pid == process:
                 job.asked_to_stop += 1
 
-    def close(self, *, stop_all: bool = False) -> None:
+    def close(self) -> None:
         """The dashboard ends: those that should not outlive it are asked to write a checkpoint and to end."""
         for job in self.running():
-            if stop_all or not job.outlives:
+            if not job.outlives:
                 self.stop(job)
 
 

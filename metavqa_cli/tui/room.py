@@ -96,8 +96,7 @@ class Room(Screen[None]):
         """The room was entered with a wish (``Dashboard.visit``)."""
 
     def on_screen_resume(self) -> None:
-        if self.dashboard.snapshot is not self._shown:
-            self.take(self.dashboard.snapshot)
+        self.take(self.dashboard.snapshot)  # even one that was shown: the selection may be another
         self.dashboard.fulfil(self.NAME)
 
     def trouble(self, of: str, sentence: str | None) -> None:

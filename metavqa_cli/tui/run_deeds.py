@@ -3,7 +3,7 @@
 Each asks first where something could be lost, works beside the screen, and tells how it ended.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,12 @@ from metavqa_cli.schema.errors import MetaVQAError
 from metavqa_cli.store import runs as store
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tui.beside import beside, post
-from metavqa_cli.tui.commands import resuming
+from metavqa_cli.tui.commands import first_wish, resuming
 from metavqa_cli.tui.feed import RunView
 from metavqa_cli.tui.jobs import Job, stop_run
 from metavqa_cli.tui.room import Room
 from metavqa_cli.tui.run_rows import children
+from metavqa_cli.tui.widgets.choose import ChooseOne
 from metavqa_cli.tui.widgets.dialogs import Confirm
 
 if TYPE_CHECKING:
@@ -35,17 +36,19 @@ class Done(Message):
         self.sentence, self.wrong = sentence, wrong
 
 
-def new(room: Room) -> None:
-    """Show the form that starts a training."""
+def new(room: Room, like: RunView | None) -> None:
+    """Show the form that starts a training, on the dataset of ``like`` or of the newest run, if it is there."""
     from metavqa_cli.tui.widgets.job_form import JobForm  # not before the first paint
 
     app = room.dashboard
+    view = like or next(reversed(app.snapshot.views), None)
+    dataset = view.dataset if view and view.dataset in app.workspace.datasets() else None
 
     def start(answer: "Started | None") -> None:
         if answer is not None:
             app.start_job(answer[0], outlives=answer[1])
 
-    app.push_screen(JobForm(preset_names(), room.look), start)
+    app.push_screen(JobForm(preset_names(), room.look, first_wish(dataset)), start)
 
 
 def stop(room: Room, view: RunView) -> None:
@@ -57,10 +60,21 @@ def stop(room: Room, view: RunView) -> None:
     _asking(room, question, "stop it", lambda: _stop(room, view))
 
 
-def stop_job(room: Room, job: Job) -> None:
-    """Ask a job that was started here to write a checkpoint and to end."""
+def stop_one_of(room: Room, running: Sequence[Job]) -> None:
+    """Ask a job that was started here to write a checkpoint and to end; of several, one is chosen first."""
     jobs = room.dashboard.jobs
-    _asking(room, f"stop {job.line}? It writes a checkpoint and can be resumed.", "stop it", lambda: jobs.stop(job))
+    lines = {room.look.text(f"{job.process.pid}: {job.line}"): job for job in reversed(running)}
+
+    def stop(line: str | None) -> None:
+        if line is not None:
+            jobs.stop(lines[line])
+
+    if len(lines) > 1:
+        room.dashboard.push_screen(ChooseOne("Stop which? It writes a checkpoint.", list(lines), None), stop)
+    else:
+        (line,) = lines
+        question = f"stop {lines[line].line}? It writes a checkpoint and can be resumed."
+        _asking(room, question, "stop it", lambda: stop(line))
 
 
 def resume(room: Room, view: RunView) -> None:

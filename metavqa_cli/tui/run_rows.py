@@ -23,7 +23,7 @@ ORDERS: tuple[Order, ...] = (  # what is largest comes first, as the newest does
     ("state", lambda view: -list(STATES).index(view.state)),
     ("kind", lambda view: (*(-ord(letter) for letter in what(view)), 1)),  # from a to z, "ldm" before "ldm task"
 )
-BAR = 6
+BAR = 3
 MOST_CHILDREN, MOST_DAMAGED = 6, 3  # that are named
 
 
@@ -55,8 +55,8 @@ class Cell:
 
 # From the most to the least needed: what has no room is left out.
 WANTED = (
-    Column("", 6), Column("run", 18), Column("state", 13), Column("progress", 12), Column("accuracy", 10, right=True),
-    Column("age", 6, right=True), Column("what", 19), Column("made from", 18), Column("seed", 4, right=True),
+    Column("", 6), Column("run", 17), Column("state", 13), Column("progress", 9), Column("accuracy", 10, right=True),
+    Column("variant", 11), Column("age", 5, right=True), Column("made from", 17), Column("seed", 4, right=True),
     Column("dataset", 10),
 )  # fmt: skip
 
@@ -109,9 +109,9 @@ def cells(view: RunView, flags: Flags, shown: Sequence[Column], look: Look, *, h
     found = {
         "": (f"{'>' if here else ' '}{flag_text(flags, look)}", ""),
         "run": (view.id, ""),
-        "what": (what(view), ""),
+        "variant": (view.variant or "-", ""),
         "state": (f"{look.pick(*STATES[view.state])} {view.state}", view.state),
-        "progress": (progress_text(view, look), ""),
+        "progress": (progress_text(view, look), "muted" if view.state == "finished" else ""),
         "accuracy": (accuracy_text(view), ""),
         "age": (duration(view.age), "muted"),
         "seed": ("-" if view.seed is None else str(view.seed), "muted"),

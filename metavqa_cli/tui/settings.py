@@ -35,7 +35,7 @@ def load(path: Path | None) -> tuple[Settings, str | None]:
         record = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return Settings(), None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return Settings(), f"the dashboard's settings {path} cannot be read ({error}); the usual ones are used"
     known = record if isinstance(record, dict) else {}
     sound = {one.name: known[one.name] for one in fields(Settings) if _is_sound(one.name, known.get(one.name))}

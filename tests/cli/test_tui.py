@@ -152,6 +152,17 @@ def test_a_run_opens_its_curves(metavqa: Terminal, filled: Workspace, name: str)
     assert re.search(r"\[1\]\s+ldm-33333333", runs), "and is selected"
 
 
+def test_the_folder_of_a_run_opens_it_in_its_workspace(metavqa: Terminal, tmp_path: Path) -> None:
+    other = Workspace(tmp_path / "another")
+    made(other, "zoo-99999999")
+    done = metavqa("tui", str(other.runs_dir / "zoo-99999999"), "--once", "--screen", "runs")
+    assert done.code == 0 and re.search(r"\[1\]\s+zoo-99999999", done.out)
+
+
+def test_an_empty_name_is_refused(metavqa: Terminal) -> None:
+    assert_refused(metavqa("tui", "", "--once"), 2, "the workspace is empty")
+
+
 def test_runs_can_be_selected(metavqa: Terminal, filled: Workspace) -> None:
     out = metavqa(*ONCE, "--select", "ldm-34", "--select", "hvae-22222222").out
     assert re.search(r"\[1\]\s+ldm-34444444", out) and re.search(r"\[2\]\s+hvae-22222222", out)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from textual import events
+from textual.binding import Binding
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -150,8 +151,37 @@ def test_the_palette_offers_rooms_help_theme_picture_and_quit(workspace: Workspa
     app = make_app(workspace.root)
 
     async def script(pilot: Pilot[int]) -> None:
-        titles = [command.title for command in app.get_system_commands(app.screen)]
-        assert titles == [*(f"Go to {title}" for _, title in ROOMS.values()), "Help", "Theme", "Save a picture", "Quit"]
+        commands = {command.title: command.callback for command in app.get_system_commands(app.screen)}
+        general = {*(f"Go to {title}" for _, title in ROOMS.values()), "Help", "Theme", "Save a picture", "Quit"}
+        assert general <= {*commands}
+        here = {f"{one.description}: here" for one in RunsRoom.BINDINGS if isinstance(one, Binding)}
+        assert here <= {*commands}, "every key of the room by its name"
+        commands["Sort: here"]()
+        await until(pilot, lambda: isinstance(app.room, RunsRoom) and app.room.order == 1, "another order")
+
+    play(app, script)
+
+
+def test_keys_may_be_quicker_than_the_rooms(workspace: Workspace) -> None:
+    app = make_app(workspace.root)
+
+    async def script(pilot: Pilot[int]) -> None:
+        for key in ("f3", "f4", "f5", "f6", "f5", "f3", "f6"):
+            app.post_message(events.Key(key, None))  # without waiting for anything, as a held key is
+        await until(pilot, lambda: app.room is not None and app.room.NAME == "tasks" and app.room.settled, "the last")
+
+    play(app, script)
+
+
+def test_help_has_one_line_for_each_key_and_none_of_textuals_own(workspace: Workspace) -> None:
+    app = make_app(workspace.root)
+
+    async def script(pilot: Pilot[int]) -> None:
+        for name in NAMES:
+            await pilot.press(ROOMS[name][0])
+            await until(pilot, lambda name=name: app.room is not None and name == app.room.NAME, name)  # type: ignore[misc]
+            does = [words for _, words in app._keys_here()]
+            assert len(does) == len({*does}) and not any("selected text" in words for words in does), does
 
     play(app, script)
 

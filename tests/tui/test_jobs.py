@@ -196,8 +196,20 @@ def test_on_closing_one_goes_on_and_the_other_is_interrupted(jobs_of: Callable[.
     jobs.close()
     assert ended(goes).ending() == "interrupted"
     assert stays.code is None and stays.asked_to_stop == 0
-    jobs.close(stop_all=True)
+    stays.outlives = False
+    jobs.close()
     assert ended(stays).ending() == "interrupted"
+
+
+def test_the_line_is_what_runs_and_the_usual_workspace_goes_without_saying(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Jobs(workspace, ("metavqa",), {}).line(["runs", "ls"]) == f"metavqa --workspace '{workspace.root}' runs ls"
+    usual = Workspace(Workspace.default_root())
+    assert Jobs(usual, ("metavqa",), {}).line(["runs", "ls"]) == "metavqa runs ls"
+    monkeypatch.setenv("METAVQA_WORKSPACE", str(workspace.root))
+    chosen = Jobs(workspace, ("metavqa",), {"METAVQA_WORKSPACE": str(workspace.root)})
+    assert "--workspace" in chosen.line(["runs", "ls"]), "another shell may not have the variable"
 
 
 def test_a_job_that_was_stopped_by_its_number_counts_as_asked(jobs_of: Callable[..., Jobs]) -> None:

@@ -18,6 +18,7 @@ from metavqa_cli.tui.app import Dashboard, make_app
 from metavqa_cli.tui.frame import frame
 from metavqa_cli.tui.run_rows import ORDERS
 from metavqa_cli.tui.screens.runs import RunsRoom
+from metavqa_cli.tui.widgets.choose import ChooseOne
 from metavqa_cli.tui.widgets.dialogs import Confirm
 from metavqa_cli.tui.widgets.job_form import JobForm
 from metavqa_cli.tui.widgets.run_details import Differences, JobList, RunDetails
@@ -132,9 +133,9 @@ def test_every_run_is_a_line_with_what_matters_of_it(dashboard: Dashboard) -> No
     async def script(pilot: Pilot[int]) -> None:
         assert ids(dashboard) == NEWEST_FIRST
         for run, parts in (
-            (BASELINE, ["✓ finished", "██████ 100 %", "61.5 val", "2h", "baseline multitask"]),
-            (HVAE, ["‖ interrupted", "██░░░░  40 %", "60m", "hvae task", BASELINE]),
-            (LDM, ["✗ failed", "30m", "ldm task", HVAE]),
+            (BASELINE, ["✓ finished", "███ 100 %", "61.5 val", "2h", "multitask"]),
+            (HVAE, ["‖ interrupted", "█░░  40 %", "60m", "task", BASELINE]),
+            (LDM, ["✗ failed", "30m", "task", HVAE]),
             (ZOO, ["◌ stale", "10m", "zoo"]),
         ):
             line = line_of(dashboard, run)
@@ -315,6 +316,61 @@ def test_a_selects_all_that_are_shown_or_none(dashboard: Dashboard) -> None:
         await until(pilot, lambda: dashboard.selected == (), "none")
         await pilot.press("slash", *"kind:zoo", "enter", "a")
         await until(pilot, lambda: dashboard.selected == (ZOO,), "all that are shown")
+
+    play(dashboard, script)
+
+
+def test_a_adds_what_is_shown_to_what_was_selected(dashboard: Dashboard) -> None:
+    async def script(pilot: Pilot[int]) -> None:
+        await go_to(pilot, dashboard, BASELINE)
+        await pilot.press("space", "slash", *"kind:ldm", "enter", "a")
+        await until(pilot, lambda: dashboard.selected == (BASELINE, LDM), "both")
+        await pilot.press("a")
+        await until(pilot, lambda: dashboard.selected == (BASELINE,), "what is shown is taken back, the other stays")
+
+    play(dashboard, script)
+
+
+def test_enter_keeps_the_selection_wherever_the_cursor_is(dashboard: Dashboard) -> None:
+    async def script(pilot: Pilot[int]) -> None:
+        await pilot.press("home", "space", "space", "enter")
+        await until(pilot, lambda: dashboard.room is not None and dashboard.room.NAME == "curves", "the curves")
+        assert dashboard.selected == (ZOO, LDM)
+
+    play(dashboard, script)
+
+
+def test_a_selected_run_whose_manifest_is_unreadable_for_a_moment_stays_selected(
+    dashboard: Dashboard, workspace: Workspace
+) -> None:
+    manifest = workspace.runs_dir / LDM / "run.json"
+    sound = manifest.read_text()
+
+    async def script(pilot: Pilot[int]) -> None:
+        await go_to(pilot, dashboard, LDM)
+        await pilot.press("space")
+        manifest.write_text("[" * 200_000)  # too deep to be read
+        await until(pilot, lambda: LDM in dashboard.snapshot.damaged, "the damage")
+        assert ids(dashboard) == [ZOO, HVAE, BASELINE], "the others are shown"
+        manifest.write_text(sound)
+        await until(pilot, lambda: LDM in ids(dashboard), "the run again")
+        assert dashboard.selected == (LDM,)
+
+    play(dashboard, script)
+
+
+def test_the_form_begins_with_the_dataset_of_the_run_and_the_preset_that_is_about_it(
+    dashboard: Dashboard, workspace: Workspace
+) -> None:
+    made(workspace, "ldm-55555555", age=60, dataset="smoke")
+    folder = workspace.dataset_dir("smoke")
+    folder.mkdir(parents=True)
+    (folder / "dataset.json").write_text("{}")
+
+    async def script(pilot: Pilot[int]) -> None:
+        await go_to(pilot, dashboard, "ldm-55555555")
+        form = await open_form(pilot, dashboard)
+        assert form.line.endswith(" train ldm --dataset smoke --preset smoke --with-parents")
 
     play(dashboard, script)
 
@@ -611,8 +667,8 @@ async def open_form(pilot: Pilot[int], app: Dashboard) -> JobForm:
 def test_the_command_line_follows_every_field(dashboard: Dashboard) -> None:
     async def script(pilot: Pilot[int]) -> None:
         form = await open_form(pilot, dashboard)
-        expected = "metavqa train ldm --preset tiny --with-parents"
-        assert form.line == expected
+        start = f"metavqa --workspace {dashboard.workspace.root} "
+        assert form.line == f"{start}train ldm --preset tiny --with-parents"
         for name, value, line in (
             ("choice", "task", "metavqa train ldm --on task --preset tiny --with-parents"),
             ("preset", "smoke", "metavqa train ldm --on task --preset smoke --with-parents"),
@@ -631,6 +687,7 @@ def test_the_command_line_follows_every_field(dashboard: Dashboard) -> None:
             field = form.query_one(f"#{name}")
             assert isinstance(field, Select | Input)
             field.value = value
+            line = line.replace("metavqa ", start)
             await until(pilot, lambda line=line: form.line == line, f"{name} = {value}: {line}")  # type: ignore[misc]
             shown = str(form.query_one("#line", Static).render())
             assert shown == f"$ {line}"
@@ -696,7 +753,8 @@ def test_ctrl_y_copies_the_line_and_escape_starts_nothing(dashboard: Dashboard) 
         form.query_one("#overrides", Input).value = "ldm.hidden=[64,64]"
         await until(pilot, lambda: "--set" in form.line, "the line")
         await pilot.press("ctrl+y")
-        line = "metavqa train ldm --preset tiny --set 'ldm.hidden=[64,64]' --with-parents"
+        root = dashboard.workspace.root
+        line = f"metavqa --workspace {root} train ldm --preset tiny --set 'ldm.hidden=[64,64]' --with-parents"
         await until(pilot, lambda: dashboard.clipboard == line, "the line")
         form.query_one("#overrides", Input).value = "'"
         await until(pilot, lambda: not form.line, "no line")
@@ -723,7 +781,7 @@ def test_a_program_that_is_not_there_is_told(workspace: Workspace) -> None:
 # Jobs
 
 
-def test_x_on_the_jobs_stops_the_newest_that_runs(dashboard: Dashboard) -> None:
+def test_x_on_the_jobs_stops_the_one_that_is_chosen(dashboard: Dashboard) -> None:
     async def script(pilot: Pilot[int]) -> None:
         for run in (ZOO, LDM):
             await go_to(pilot, dashboard, run)
@@ -731,7 +789,8 @@ def test_x_on_the_jobs_stops_the_newest_that_runs(dashboard: Dashboard) -> None:
             await job_ready(pilot, dashboard)
         the_room(dashboard).query_one(JobList).focus()
         await pilot.press("x")
-        await answered(pilot, dashboard, f"stop metavqa train ldm --resume {LDM}?", "y")
+        await until(pilot, lambda: isinstance(dashboard.screen, ChooseOne), "the question which")
+        await pilot.press("enter")  # the newest is the first
         one, two = dashboard.jobs.all
         await until(pilot, lambda: two.code is not None, "its end")
         assert (one.code, two.ending()) == (None, "interrupted")

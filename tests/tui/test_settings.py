@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metavqa_cli.tui.app import Dashboard, make_app
 from metavqa_cli.tui.settings import DEFAULT_THEME, Settings, load, save
+from metavqa_cli.tui.snapshot import Snapshot
+from tests.tui.made_runs import view
 
 LISTS = st.dictionaries(st.text(max_size=20), st.lists(st.text(max_size=12), max_size=4), max_size=3)
 
@@ -65,6 +68,27 @@ def test_a_folder_in_the_way_is_one_sentence_each_way(path: Path) -> None:
     settings, trouble = load(path)
     assert settings == Settings() and "cannot be read" in str(trouble)
     assert "are not kept" in str(save(path, settings)) and str(path) in str(save(path, settings))
+
+
+def test_a_file_nested_too_deep_is_said_to_be_unreadable(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text("[" * 200_000)
+    settings, trouble = load(path)
+    assert settings == Settings() and "cannot be read" in str(trouble)
+
+
+def test_two_dashboards_keep_each_others_marks_and_a_run_that_is_gone_is_forgotten(path: Path, tmp_path: Path) -> None:
+    save(path, Settings(marked={str(tmp_path): ["gone-00000000"], "/other": ["a"]}))
+    one, two = (make_app(tmp_path, settings=path) for _ in range(2))
+    for app, run in ((one, "ldm-aaaa1111"), (two, "ldm-bbbb2222")):
+        app.set_reactive(Dashboard.snapshot, Snapshot((view("ldm-aaaa1111"), view("ldm-bbbb2222"))))
+        app.toggle("marked", run)
+    kept, _ = load(path)
+    assert kept.marked == {str(tmp_path): ["ldm-aaaa1111", "ldm-bbbb2222"], "/other": ["a"]}
+    two.toggle("marked", "ldm-aaaa1111")
+    two.remember(pictures="sixel")
+    one.remember(theme="nord")
+    assert load(path)[0] == Settings("nord", "sixel", marked={str(tmp_path): ["ldm-bbbb2222"], "/other": ["a"]})
 
 
 def test_a_file_where_the_folder_should_be_is_one_sentence(path: Path) -> None:

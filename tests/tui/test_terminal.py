@@ -51,7 +51,7 @@ def test_a_crash_leaves_the_terminal_as_it_was_and_says_what_happened(tmp_path: 
 
 def test_suspended_and_continued_it_paints_again(tmp_path: Path) -> None:
     shown = opened(tmp_path)
-    shown.process.send_signal(signal.SIGTSTP)
+    shown.type("\x1a")  # ctrl+z
     shown.read_until(b"\x1b[?1049l")
     shown.seen = b""
     shown.process.send_signal(signal.SIGCONT)

@@ -67,7 +67,7 @@ class RunsRoom(Room):
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         app = self.dashboard
-        known = {view.id for view in snapshot.views}
+        known = {view.id for view in snapshot.views} | {*snapshot.damaged}
         if snapshot.trouble is None:
             app.selected = tuple(run for run in app.selected if run in known)
         self.trouble("damaged", damage(snapshot.damaged))
@@ -175,17 +175,16 @@ class RunsRoom(Room):
             self.refresh_list()
 
     def action_select_all(self) -> None:
-        """All runs that are shown; none when they are selected already."""
-        shown = tuple(view.id for view in self.list.views)
-        self.dashboard.selected = () if set(shown) <= set(self.dashboard.selected) else shown
+        """Take all runs that are shown into the selection; when they are in it already, out of it."""
+        shown, before = [view.id for view in self.list.views], self.dashboard.selected
+        more = tuple(run for run in shown if run not in before)
+        self.dashboard.selected = (*before, *more) if more else tuple(run for run in before if run not in {*shown})
         self.refresh_list()
 
     def action_flag(self, of: str) -> None:
         """Pin or mark the highlighted run, or take that back."""
         if (view := self.list.current) is not None:
-            before = self.dashboard.listed(of)
-            after = [run for run in before if run != view.id]
-            self.dashboard.relist(of, after if view.id in before else [*after, view.id])
+            self.dashboard.toggle(of, view.id)
             self.refresh_list()
 
     def action_copy(self) -> None:
@@ -196,20 +195,20 @@ class RunsRoom(Room):
     # Doing
 
     def action_open(self) -> None:
-        """The curves of the selected runs, or of the highlighted one."""
-        if (view := self.list.current) is not None and view.id not in self.dashboard.selected:
+        """The curves of the selected runs; of the highlighted one, which is selected then, if none is."""
+        if (view := self.list.current) is not None and not self.dashboard.selected:
             self.dashboard.selected = (view.id,)
         self.dashboard.visit("curves")
 
     def action_new(self) -> None:
         """The form that starts a training."""
-        run_deeds.new(self)
+        run_deeds.new(self, self.list.current)
 
     def action_stop(self) -> None:
-        """Stop the highlighted run; from the pane of jobs, the newest job that runs."""
+        """Stop the highlighted run; from the pane of jobs, one of those that run."""
         running = self.dashboard.jobs.running()
         if self.focused is self.query_one(JobList) and running:
-            run_deeds.stop_job(self, running[-1])
+            run_deeds.stop_one_of(self, running)
         elif (view := self.list.current) is not None:
             run_deeds.stop(self, view)
 

@@ -1,7 +1,7 @@
 """What forms that start a command have in common: the exact line is shown as it grows, started or copied by a key."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.text import Text
 from textual import on
@@ -12,8 +12,10 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Select, Static
 
 from metavqa_cli.schema.errors import MetaVQAError
-from metavqa_cli.tui.jobs import command_line
 from metavqa_cli.tui.look import Look
+
+if TYPE_CHECKING:
+    from metavqa_cli.tui.app import Dashboard
 
 Started = tuple[tuple[str, ...], bool]
 YES_NO = (("yes", True), ("no", False))  # in words: a switch says it by its place and colour alone
@@ -70,7 +72,7 @@ class CommandForm(ModalScreen[Started | None]):
             remark = self.check()
         except MetaVQAError as error:
             wrong = str(error)
-        self.line = command_line(self.args) if self.args else ""
+        self.line = cast("Dashboard", self.app).jobs.line(self.args) if self.args else ""
         for name, words in (("line", f"$ {self.line}" if self.line else ""), ("remark", remark),
                             ("wrong", f"! {wrong}" if wrong else "")):  # fmt: skip
             self.query_one(f"#{name}", Static).update(Text(self.look.text(words)))
