@@ -20,6 +20,7 @@ from typing import Any, ClassVar, cast
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
+from textual.dom import DOMNode
 from textual.filter import LineFilter, Monochrome, NoColor
 from textual.reactive import reactive
 from textual.screen import Screen
@@ -38,7 +39,6 @@ from metavqa_cli.tui.widgets.dialogs import Confirm, Help
 
 LOOK_SECONDS = 1.0  # between two looks at the workspace, or ten times as long as one takes, if that is more
 INTERRUPTED = 130  # exit code
-TEXTUALS = ("app.focus", "screen.", "scroll_", "page_")  # actions that every screen has, and nobody looks up
 FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 WARM_SECONDS = 0.5  # after the first paint: what rooms and forms need is imported beside, before it is asked for
 SLOW_SECONDS = 3.0  # after which the screen says that the workspace does not answer
@@ -74,6 +74,12 @@ def make_app(
 def _make_room(name: RoomName) -> Room:
     """Rooms are imported when they are first entered: the first paint needs only one."""
     return cast(Room, import_module(f"metavqa_cli.tui.screens.{name}").make_room())
+
+
+def _own_actions(kind: type[DOMNode]) -> set[str]:
+    """The actions that this program binds to keys of a kind of widget: those that Textual brings nobody looks up."""
+    own = [base.__dict__.get("BINDINGS", ()) for base in kind.__mro__ if base.__module__.startswith("metavqa_cli.")]
+    return {binding.action for bindings in own for binding in bindings if isinstance(binding, Binding)}
 
 
 def _warm() -> None:
@@ -336,8 +342,11 @@ class Dashboard(App[int]):
         found: dict[str, list[str]] = {}
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            own = type(active.node).__module__.startswith("metavqa_cli.") and not binding.action.startswith(TEXTUALS)
-            if binding.description and own and not (binding.priority or binding.description.startswith("Pane ")):
+            if (
+                binding.description
+                and binding.action in _own_actions(type(active.node))
+                and not (binding.priority or binding.description.startswith("Pane "))
+            ):
                 key = self.get_key_display(binding)
                 found.setdefault(binding.description, []).append(key)
         return [(" ".join(dict.fromkeys(keys)), does) for does, keys in found.items()]
