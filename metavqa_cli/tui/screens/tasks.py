@@ -6,15 +6,15 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from textual import on
-from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widget import Widget
 
 from metavqa_cli.tui.filters import Filter
-from metavqa_cli.tui.room import Pane, Room, RoomName
+from metavqa_cli.tui.room import Room, RoomName
 from metavqa_cli.tui.snapshot import Snapshot
 from metavqa_cli.tui.task_feed import Book, TaskFeed, plain_file, query_files, wish_of
-from metavqa_cli.tui.task_list import GRAMMAR, LETTERS, ORDERS, SPLITS, Arrangement, families_of, next_of, next_order
+from metavqa_cli.tui.task_keys import BINDINGS, HELP, LESS_NEEDED, PANES
+from metavqa_cli.tui.task_list import LETTERS, ORDERS, SPLITS, Arrangement, families_of, next_of, next_order
 from metavqa_cli.tui.task_methods import Keys, Method, chosen
 from metavqa_cli.tui.task_watch import BookRead, TaskWatch
 from metavqa_cli.tui.widgets.choose import ChooseOne, ChooseSome
@@ -26,10 +26,6 @@ from metavqa_cli.tui.widgets.task_images import TaskImages
 from metavqa_cli.tui.widgets.task_list import TaskList
 
 ASKED_ABOUT = 8  # images of the task that Ask begins with
-FILTER_HELP = (
-    "Words of the question, field:text, comparisons: colour family:count answers>3 accuracy<50 -red | split:test. "
-    f"Fields: {', '.join(GRAMMAR.fields)}. Enter keeps the filter, escape clears it."
-)
 
 
 class TasksRoom(Room):
@@ -37,33 +33,7 @@ class TasksRoom(Room):
 
     NAME: ClassVar[RoomName] = "tasks"
     CSS_PATH = "tasks.tcss"
-    HELP = (
-        "The tasks of a dataset: a question with its answers and images. Columns a, b, c are what methods got right of "
-        "a task's query pairs, in per cent: those of the runs selected in Runs, or of all evaluations and cells. A "
-        "task with few query pairs can be best or worst by luck. The same without a dashboard: metavqa dataset show, "
-        "metavqa eval tasks."
-    )
-    PANES: ClassVar[tuple[Pane, ...]] = (
-        Pane("tasks-list", "Tasks", f"One line a task. Filter with /. {FILTER_HELP}"),
-        Pane("tasks-details", "Task", "The highlighted task: its answers in the support and the query set, and how "
-             "many query pairs each shown method judged rightly."),
-        Pane("tasks-images", "Images", "Images of the highlighted task with their answers, support or query. Arrow "
-             "keys move, more are read at the end, enter asks about the one under the cursor."),
-    )  # fmt: skip
-    LESS_NEEDED = ("sort", "dataset", "pictures")
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("enter", "ask", "Ask"),
-        Binding("g", "sweep", "γ sweep"),
-        Binding("f", "family", "Family"),
-        Binding("v", "split", "Split"),
-        Binding("s", "sort", "Sort"),
-        Binding("m", "methods", "Methods"),
-        Binding("o", "dataset", "Dataset"),
-        Binding("k", "pictures", "Pictures"),
-        Binding("c", "copy", "Copy the question", show=False),
-        Binding("escape", "clear", "Clear filter, family and split", show=False),
-    ]
+    HELP, PANES, BINDINGS, LESS_NEEDED = HELP, PANES, BINDINGS, LESS_NEEDED
 
     def __init__(self) -> None:
         super().__init__()
