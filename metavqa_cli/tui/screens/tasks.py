@@ -79,8 +79,8 @@ class TasksRoom(Room):
     # Reading
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
-        app = self.dashboard
-        self.watch_tasks.look(wish_of(self._chosen or app.dataset_wish, snapshot.views, app.selected))
+        dataset = self._chosen or self.dashboard.dataset_wish
+        self.watch_tasks.look(wish_of(dataset, snapshot.views, self.dashboard.selected))
 
     @on(BookRead)
     def take_book(self, message: BookRead) -> None:
@@ -95,8 +95,7 @@ class TasksRoom(Room):
         book = self.book
         if book.dataset != before.dataset:
             self.arrangement = replace(self.arrangement, family=None, split=None)
-        shown = book.trouble if book.rows else None  # without tasks it stands in place of the list
-        self.trouble("dataset", shown)
+        self.trouble("dataset", book.trouble if book.rows else None)  # without tasks it stands in place of the list
         self.trouble("measured", "; ".join(book.problems[:3]) or None)
         self._choose_methods(self._keys)
         self.refresh_list(stay=book.dataset == before.dataset)
@@ -160,8 +159,7 @@ class TasksRoom(Room):
 
     def action_methods(self) -> None:
         """Which methods are columns."""
-        known = self.book.methods
-        if not known:
+        if not (known := self.book.methods):
             self.dashboard.say("nothing is measured on this dataset yet: `metavqa eval` measures its newest runs")
             return
         places = [known.index(method) for method in self.methods]
@@ -177,8 +175,7 @@ class TasksRoom(Room):
 
     def action_dataset(self) -> None:
         """Which dataset is shown."""
-        names = self.book.datasets
-        if not names:
+        if not (names := self.book.datasets):
             self.dashboard.say("there is no dataset to choose: `metavqa dataset build` makes one")
             return
 
@@ -193,8 +190,7 @@ class TasksRoom(Room):
 
     def welcome(self, **what: Any) -> None:
         """``question``: highlight its task, now or when the dataset has come."""
-        question = what.get("question")
-        if question:
+        if question := what.get("question"):
             self._question = str(question)
             if self.book.rows:
                 self._go_to(self._question)
