@@ -104,6 +104,7 @@ def diff(first: RunArgument, second: RunArgument, format: FormatOption = "auto",
 
 app.command()(curves)
 
+
 def describe(run: Run) -> dict[str, Any]:
     """The manifest and the state of a run, as listed and as JSON."""
     manifest = run.manifest()

@@ -719,3 +719,14 @@ def test_a_folder_of_very_many_folders_is_listed_in_part(folder: Path) -> None:
         assert len(root.children) == MOST + 1
 
     run(test)
+
+
+def test_nothing_is_settled_before_the_room_has_heard_how_the_model_stands(folder: Path) -> None:
+    async def test(visit: Visit) -> None:
+        asking = visit.app.asking
+        asking._status = Status("failed", None, "no model")  # as its thread sets it, before the message is handled
+        assert not visit.room.settled
+        asking._tell(Status("ready", visit.room.model))
+        await visit.settle()
+
+    run(test)

@@ -13,7 +13,7 @@ from textual.widgets import Input
 from metavqa_cli.engine.request import Request
 from metavqa_cli.schema.errors import MetaVQAError
 from metavqa_cli.tui.ask_keys import BINDINGS, HELP, PANES, WITHOUT_INPUT
-from metavqa_cli.tui.asking import Cancelled
+from metavqa_cli.tui.asking import Cancelled, Status
 from metavqa_cli.tui.proposer import BookRead, Proposed, Proposer
 from metavqa_cli.tui.results import stepped
 from metavqa_cli.tui.room import Room, RoomName
@@ -38,6 +38,7 @@ class AskRoom(Room):
         super().__init__()
         self.model: str | None = None
         self._known_ldms: frozenset[str] = frozenset()
+        self._heard = Status()  # of the model, which may already stand elsewhere
 
     def compose_room(self) -> Iterable[Widget]:
         yield QuestionForm(self.look, id="ask-question-pane")
@@ -77,8 +78,8 @@ class AskRoom(Room):
         if not self.is_mounted:
             return False
         waits = self.proposer.waiting or self.form.waiting or self.images.waiting
-        loading = self.dashboard.asking.status.state in ("cold", "loading")
-        return super().settled and not (waits or loading or self.state.is_generating)
+        loads = self._heard.state in ("cold", "loading") or self._heard != self.dashboard.asking.status
+        return super().settled and not (waits or loads or self.state.is_generating)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that type in a field are not offered there."""
@@ -128,7 +129,7 @@ class AskRoom(Room):
     # The model
 
     def on_model_state_changed(self, message: ModelState.Changed) -> None:
-        status = message.status
+        status = self._heard = message.status
         failed = status.state == "failed"
         self.trouble("model", f"{status.reason} (r: try again)" if failed else None)
         if status.state == "ready":
