@@ -20,7 +20,7 @@ from metavqa_cli.schema.errors import MissingError
 from metavqa_cli.store import runs
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tui.app import Dashboard, make_app
-from metavqa_cli.tui.asking import Asking
+from metavqa_cli.tui.asking import Asking, Status
 from metavqa_cli.tui.frame import frame
 from metavqa_cli.tui.results import Result
 from metavqa_cli.tui.screens.ask import AskRoom
