@@ -32,15 +32,17 @@ class Tile:
     missing: str = ""
 
 
-def half_blocks(image: "Image", width: int, height: int | None = None) -> "list[Line]":
+def half_blocks(image: "Image", width: int, height: int | None = None, exact: bool = True) -> "list[Line]":
     """``image`` (RGB) in at most ``width`` columns and ``height`` lines (None: half as many as columns).
 
-    Each character is two pixels, one a half. Neighbours of one colour are one segment, and colours are in steps of
-    8 (of 256), which nobody sees: half as many segments and styles to make, to keep and to paint.
+    Each character is two pixels, one a half. Neighbours of one colour are one segment. If not ``exact``, colours are in
+    steps of 8 (of 256), which nobody sees: half as many segments and styles to make, to keep and to paint.
     """
     from rich.segment import Segment
 
-    pixels = _fitted(image, width, width if height is None else 2 * height).point(STEPS * len(image.getbands()))
+    pixels = _fitted(image, width, width if height is None else 2 * height)
+    if not exact:
+        pixels = pixels.point(STEPS * len(image.getbands()))
     flat = pixels.tobytes()
     row = 3 * pixels.width
     lines: list[Line] = []
@@ -136,7 +138,7 @@ class _Same:
 
 @lru_cache(maxsize=96)
 def _drawn(image: _Same, width: int, height: int, color: bool) -> "list[Line]":
-    return (half_blocks if color else shades)(image.image, width, height)
+    return half_blocks(image.image, width, height, False) if color else shades(image.image, width, height)
 
 
 def _fitted(image: "Image", width: int, height: int) -> "Image":
