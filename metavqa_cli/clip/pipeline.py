@@ -6,6 +6,7 @@ value. Workers hand over RGB bytes; the encoder's device makes floats of them.
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -13,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 FEW = 256  # images that are decoded before worker processes would have started
 RUN = 8  # images a worker decodes at a time: 3 MB to hand over at 336 pixels
+LOOK_SECONDS, GRACE_SECONDS = 1.0, 5.0  # between looks for dead workers, and that a pool has to notice one itself
 AHEAD = 3  # batches decoded ahead of the encoder, at least
 
 
@@ -89,6 +92,9 @@ def _decoders(workers: int, total: int) -> Iterator[Executor]:
         if few
         else ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), follow_parent)
     )
+    over = threading.Event()
+    if isinstance(pool, ProcessPoolExecutor):
+        threading.Thread(target=_free, args=(pool, over), name="broken pools", daemon=True).start()
     try:
         yield pool
     except BrokenProcessPool:
@@ -98,6 +104,22 @@ def _decoders(workers: int, total: int) -> Iterator[Executor]:
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+        over.set()
+
+
+def _free(pool: ProcessPoolExecutor, over: threading.Event) -> None:
+    """A worker that is killed in the middle of an answer leaves the pool reading the rest of it for ever.
+
+    When one has ended and the pool is not over soon, the others are ended too and the answers' pipe is closed, which
+    the pool then takes for what it is: broken.
+    """
+    while not over.wait(LOOK_SECONDS):
+        processes = list((pool._processes or {}).values())
+        if wait([process.sentinel for process in processes], timeout=0) and not over.wait(GRACE_SECONDS):
+            for process in processes:
+                process.kill()
+            pool._result_queue._writer.close()  # type: ignore[attr-defined]  # else it is open at this end
+            return
 
 
 def _decoded(

@@ -1,14 +1,17 @@
 """Many files to embeddings: the same whoever decodes, whatever is broken, and however it ends."""
 
+import gc
 import multiprocessing
 import os
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Future
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +179,25 @@ def test_a_killed_worker_is_one_sentence(encoder: ClipEncoder, files: list[Path]
     with pytest.raises(JobError, match=r"one of 2 processes .* was killed.*--set runtime.workers=1\)$") as caught:
         list(encoding)
     assert "\n" not in str(caught.value)
+    assert multiprocessing.active_children() == []
+
+
+def cut_short(*_: object) -> None:
+    """In a worker: die in the middle of an answer."""
+    queue = next(one for one in gc.get_objects() if isinstance(one, SimpleQueue))
+    with queue._wlock:  # type: ignore[attr-defined]
+        os.write(queue._writer.fileno(), struct.pack("!i", 1000) + b"only a part")  # type: ignore[attr-defined]
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_worker_killed_in_the_middle_of_an_answer_is_the_same_sentence(
+    encoder: ClipEncoder, files: list[Path], processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "decode", cut_short)
+    monkeypatch.setattr(pipeline, "GRACE_SECONDS", 0.5)
+    with pytest.raises(JobError, match=r"one of 2 processes .* was killed"):
+        list(encode_images_of(encoder, files * 50, batch=4, workers=2))
     assert multiprocessing.active_children() == []
 
 
