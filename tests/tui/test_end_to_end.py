@@ -25,8 +25,9 @@ def last_step(shown: str) -> int:
 
 
 def test_train_watch_ask_and_quit(tmp_path: Path) -> None:
-    root = tmp_path / "a workspace"
-    with session(tmp_path, ["-w", f"'{root}'", "tui"]) as tmux:
+    home = tmp_path / "a home"
+    root = home / "metavqa"  # the usual workspace there
+    with session(tmp_path, ["tui"], XDG_DATA_HOME=str(home)) as tmux:
         tmux.sees("no runs in")
         start_a_training(tmux)
         watch_its_curve(tmux, Workspace(root))

@@ -57,15 +57,15 @@ class Tmux:
 
 
 @contextmanager
-def session(folder: Path, args: Sequence[str], size: tuple[int, int] = (120, 36)) -> Iterator[Tmux]:
+def session(folder: Path, args: Sequence[str], size: tuple[int, int] = (120, 36), **environment: str) -> Iterator[Tmux]:
     """``metavqa ARGS`` in tmux, then a line "left with CODE"; the server is ended with the body."""
     tmux = Tmux(folder / "tmux")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("METAVQA_", "TMUX"))}
     program = f"'{sys.executable}' -m metavqa_cli {' '.join(args)}; echo left with $?; exec sleep 600"
     command = ["tmux", "-S", str(tmux.socket), "-f", "/dev/null", "new-session", "-d", "-x", str(size[0]), "-y",
                str(size[1]), program]  # fmt: skip
-    environment = {**kept, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=20)
+    around = {**kept, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **environment}
+    subprocess.run(command, cwd=folder, env=around, check=True, timeout=20)
     try:
         yield tmux
     finally:
