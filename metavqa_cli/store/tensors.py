@@ -81,7 +81,7 @@ def load_arrays(path: Path, *, remedy: str = REMEDY) -> "tuple[dict[str, np.ndar
     for name, array in arrays.items():
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             raise _not_finite(path, name, remedy)
-    return arrays, header
+    return dict(sorted(arrays.items())), header  # as load_tensors; the library gives them in no order
 
 
 def _loaded(
