@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metavqa_cli.base_network.layout import WeightLayout
+from metavqa_cli.engine import loop
 from metavqa_cli.engine.baselines import HNetTraining, WeightsTraining, baseline_training, train_baseline
 from metavqa_cli.engine.contrast import HyperclipTraining
 from metavqa_cli.engine.diffusion import LdmTraining
@@ -147,6 +148,12 @@ MAKE: dict[str, Callable[[Config, Arena, Arena], Trainable[Any]]] = {
     "regression task": _regression("task"),
     "regression zoo": _regression("zoo"),
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Usually one a second is: on a busy machine two equal trainings log other steps."""
+    monkeypatch.setattr(loop, "LOG_SECONDS", 0.0)
 
 
 def trained(training: Trainable[Any], folder: Path) -> dict[str, Any]:
