@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 if TYPE_CHECKING:
     from metavqa_cli.tui.app import Dashboard
 
-DEADLINE_SECONDS = 60.0  # generous, for busy machines: a condition that holds is seen at once
+DEADLINE_SECONDS = 150.0  # generous, for busy machines: a condition that holds is seen at once
 
 
 async def until(pilot: Pilot[Any], condition: Callable[[], object], what: str = "") -> None:
