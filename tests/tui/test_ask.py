@@ -155,7 +155,10 @@ def test_a_typed_question_brings_its_neighbours_answers_and_template(folder: Pat
     async def test(visit: Visit) -> None:
         task = miniature.dataset().tasks.of("train")[0]
         await visit.type("question", task.question)
-        await visit.until(lambda: visit.form.proposal is not None and not visit.form.proposal.by_words)
+        await visit.until(  # that of the whole question, not of its beginning
+            lambda: visit.form.proposal is not None and not visit.form.proposal.by_words
+            and visit.form.proposal.question == task.question
+        )  # fmt: skip
         proposal = visit.form.proposal
         assert proposal is not None and proposal.nearest[0].question == task.question
         assert proposal.nearest[0].similarity == pytest.approx(1, abs=1e-4)

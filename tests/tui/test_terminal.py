@@ -1,5 +1,6 @@
 """However the dashboard ends, the terminal is what it was before, and the exit code is a documented one."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -53,6 +54,8 @@ def test_suspended_and_continued_it_paints_again(tmp_path: Path) -> None:
     shown = opened(tmp_path)
     shown.type("\x1a")  # ctrl+z
     shown.read_until(b"\x1b[?1049l")
+    stopped = os.waitid(os.P_PID, shown.process.pid, os.WSTOPPED | os.WNOWAIT)
+    assert stopped is not None, "it has really stopped: continued before that, it would stop for ever"
     shown.seen = b""
     shown.process.send_signal(signal.SIGCONT)
     shown.read_until(b"F2 Runs")
