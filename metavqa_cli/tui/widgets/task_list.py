@@ -13,7 +13,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from metavqa_cli.tui.look import Look
-from metavqa_cli.tui.task_list import Accuracies, Column, TaskRow, cells, columns, heading
+from metavqa_cli.tui.task_list import Accuracies, TaskRow, cells, columns, heading
 
 FAR = 1_000_000_000
 
@@ -52,7 +52,6 @@ class TaskList(ScrollView, can_focus=True):
         self.look = look
         self.rows: Sequence[TaskRow] = ()
         self.methods: Sequence[Accuracies] = ()
-        self._columns: tuple[Column, ...] = columns(80, 0)
         self._on: int | None = None
 
     @property
@@ -102,15 +101,16 @@ class TaskList(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         width = self._width
+        shown = columns(max(1, width - 1), len(self.methods))  # of this moment: a scroll bar may have come since
         if y == 0:
             style = self.get_component_rich_style("task-list--head")
-            return Strip([Segment(f" {heading(self._columns, self.look)}", style)]).adjust_cell_length(width, style)
+            return Strip([Segment(f" {heading(shown, self.look)}", style)]).adjust_cell_length(width, style)
         at = y - 1 + self.scroll_offset.y
         if at >= len(self.rows):
             return Strip.blank(width, self.rich_style)
         here = at == self.cursor
         style = self.get_component_rich_style("task-list--cursor") if here and self.has_focus else self.rich_style
-        texts = cells(self.rows[at], self._columns, self.methods, self.look)
+        texts = cells(self.rows[at], shown, self.methods, self.look)
         line = f"{'>' if here else ' '}{' '.join(texts)}"
         return Strip([Segment(line, style)]).adjust_cell_length(width, style)
 
@@ -120,7 +120,6 @@ class TaskList(ScrollView, can_focus=True):
 
     def _measure(self) -> None:
         self.virtual_size = Size(self._width, len(self.rows) + 1)
-        self._columns = columns(max(1, self._width - 1), len(self.methods))
         self._reveal()
 
     def _refresh_row(self, row: int) -> None:
