@@ -7,41 +7,27 @@ from rich.cells import set_cell_size
 from rich.segment import Segment
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.events import Click
-from textual.geometry import Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Input
 
 from metavqa_cli.tui.look import Look
 from metavqa_cli.tui.pictures import cut
 from metavqa_cli.tui.sweep_tasks import TaskLine, change_text
+from metavqa_cli.tui.widgets.line_list import LineList
 
-FAR = 1_000_000_000
 HEAD = "     %  change  question"
 
 
-class TaskLines(ScrollView, can_focus=True):
-    """Tasks below a heading that stays; the cursor stays on its task when the order or the numbers change.
-
-    Only the rows in sight are made, so ten thousand tasks cost what thirty do.
-    """
+class TaskLines(LineList):
+    """Tasks; the cursor stays on its task when the order or the numbers change."""
 
     DEFAULT_CSS = """
-    TaskLines { overflow-x: hidden; }
     TaskLines > .task-lines--head { color: $text-muted; text-style: bold; }
     TaskLines > .task-lines--cursor { background: $primary; color: $text; }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"task-lines--head", "task-lines--cursor"}
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("pageup", "page(-1)", "Page up", show=False),
-        Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home", f"move({-FAR})", "First task", show=False),
-        Binding("end", f"move({FAR})", "Last task", show=False),
-    ]
 
     class Highlighted(Message):
         """The cursor is on another task."""
@@ -53,7 +39,6 @@ class TaskLines(ScrollView, can_focus=True):
         super().__init__()
         self.look = look
         self.lines: Sequence[TaskLine] = ()
-        self.cursor = 0
         self.nothing = ""
 
     @property
@@ -65,54 +50,32 @@ class TaskLines(ScrollView, can_focus=True):
         """Show these tasks, with the cursor on the one that asks ``question``, or else where it was."""
         self.lines, self.nothing = lines, nothing
         place = next((at for at, line in enumerate(lines) if line.question == question), self.cursor)
-        self.cursor = min(place, max(0, len(lines) - 1))
-        self.virtual_size = Size(self.size.width, len(lines) + 1)
-        self._reveal()
+        self.put_cursor(place)
         self.refresh()
 
-    def action_move(self, by: int) -> None:
-        before, self.cursor = self.cursor, min(max(self.cursor + by, 0), max(0, len(self.lines) - 1))
-        if self.cursor != before:
-            self._reveal()
-            self.refresh()
-            self.post_message(self.Highlighted())
+    @property
+    def count(self) -> int:
+        return len(self.lines)
 
-    def action_page(self, by: int) -> None:
-        self.action_move(by * max(1, self.size.height - 2))
+    def tell(self) -> None:
+        self.post_message(self.Highlighted())
 
-    def on_resize(self) -> None:
-        self.virtual_size = Size(self.size.width, len(self.lines) + 1)
-        self._reveal()
+    def head(self, width: int) -> Strip:
+        style = self.get_component_rich_style("task-lines--head")
+        return Strip([Segment(f" {HEAD}", style)]).adjust_cell_length(width, style)
 
-    def on_click(self, event: Click) -> None:
-        row = event.y + self.scroll_offset.y - 1
-        if event.y > 0 and row < len(self.lines):
-            self.action_move(row - self.cursor)
-
-    def render_line(self, y: int) -> Strip:
-        width = self.scrollable_content_region.width
-        if y == 0:
-            style = self.get_component_rich_style("task-lines--head")
-            return Strip([Segment(f" {HEAD}", style)]).adjust_cell_length(width, style)
-        at = y - 1 + self.scroll_offset.y
-        if at >= len(self.lines):
-            words = self.look.text(self.nothing) if not self.lines and y == 1 else ""
-            return Strip([Segment(f" {words}", self.rich_style)]).adjust_cell_length(width, self.rich_style)
-        here = at == self.cursor
+    def line(self, at: int, here: bool, width: int) -> Strip:
         style = self.get_component_rich_style("task-lines--cursor") if here else self.rich_style
         return Strip([Segment(self._text(self.lines[at], here, width), style)]).adjust_cell_length(width, style)
+
+    def empty(self, y: int, width: int) -> Strip:
+        words = self.look.text(self.nothing) if not self.lines and y == 1 else ""
+        return Strip([Segment(f" {words}", self.rich_style)]).adjust_cell_length(width, self.rich_style)
 
     def _text(self, line: TaskLine, here: bool, width: int) -> str:
         numbers = f"{line.now:6.1f}  {change_text(line, self.look):>6}  "
         room = max(4, width - len(numbers) - 1)
         return f"{'>' if here else ' '}{numbers}{set_cell_size(cut(self.look.text(line.question), room), room)}"
-
-    def _reveal(self) -> None:
-        """Scroll just as far as brings the cursor into sight."""
-        height, top = max(1, self.size.height - 1), self.scroll_offset.y
-        wanted = min(max(top, self.cursor - height + 1), self.cursor)
-        if wanted != top:
-            self.scroll_to(y=wanted, animate=False, immediate=True)
 
 
 class SweepTasks(Vertical):
