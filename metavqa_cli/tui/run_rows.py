@@ -56,7 +56,7 @@ class Cell:
 # From the most to the least needed: what has no room is left out.
 WANTED = (
     Column("", 6), Column("run", 17), Column("state", 13), Column("progress", 9), Column("accuracy", 10, right=True),
-    Column("variant", 11), Column("age", 5, right=True), Column("made from", 17), Column("seed", 4, right=True),
+    Column("variant", 10), Column("age", 5, right=True), Column("made from", 17), Column("seed", 4, right=True),
     Column("dataset", 10),
 )  # fmt: skip
 
