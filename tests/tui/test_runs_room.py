@@ -210,7 +210,7 @@ def test_rows_stand_under_their_headings_at_every_size_selected_or_not(
 
 def test_the_filter_follows_every_letter_and_a_wrong_one_is_told_in_place(dashboard: Dashboard) -> None:
     async def script(pilot: Pilot[int]) -> None:
-        wrong = the_room(dashboard).query_one("#runs-wrong", Static)
+        wrong = the_room(dashboard).filter_line.query_one(Static)
         await pilot.press("slash")
         await until(pilot, lambda: isinstance(dashboard.focused, Input), "the filter")
         await pilot.press("h")
@@ -245,7 +245,7 @@ def test_enter_keeps_the_filter_and_escape_clears_it_later(dashboard: Dashboard,
         await until(pilot, lambda: ids(dashboard) == ["ldm-55555555", LDM], "a new run that matches, and only that")
         await pilot.press("escape")
         await until(pilot, lambda: len(ids(dashboard)) == 6, "all runs")
-        assert the_room(dashboard).query_one("#runs-filter").has_class("hidden")
+        assert not the_room(dashboard).filter_line.display
 
     play(dashboard, script)
 
@@ -254,7 +254,7 @@ def test_an_empty_filter_hides_its_line_again(dashboard: Dashboard) -> None:
     async def script(pilot: Pilot[int]) -> None:
         await pilot.press("slash", "enter")
         await until(pilot, lambda: dashboard.focused is the_room(dashboard).list, "the list")
-        assert the_room(dashboard).query_one("#runs-filter").has_class("hidden")
+        assert not the_room(dashboard).filter_line.display
         assert ids(dashboard) == NEWEST_FIRST
 
     play(dashboard, script)
@@ -263,7 +263,7 @@ def test_an_empty_filter_hides_its_line_again(dashboard: Dashboard) -> None:
 def test_letters_that_are_keys_are_letters_in_the_filter(dashboard: Dashboard) -> None:
     async def script(pilot: Pilot[int]) -> None:
         await pilot.press("slash", *"qdnxu1p?")
-        line = the_room(dashboard).query_one("#runs-filter", Input)
+        line = the_room(dashboard).filter_line.query_one(Input)
         await until(pilot, lambda: line.value == "qdnxu1p?", "the letters")
         assert isinstance(dashboard.screen, RunsRoom) and not dashboard._exit
 

@@ -7,15 +7,16 @@ from rich.text import Text
 from textual import on
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from metavqa_cli.tui import run_deeds
 from metavqa_cli.tui.feed import RunView
-from metavqa_cli.tui.filters import Filter, FilterError, parse
+from metavqa_cli.tui.filters import RUNS, Filter
 from metavqa_cli.tui.room import Room, RoomName
 from metavqa_cli.tui.run_help import BINDINGS, HELP, NOTHING, PANES, READING
 from metavqa_cli.tui.run_rows import ORDERS, damage, flags_of, visible
 from metavqa_cli.tui.snapshot import Snapshot
+from metavqa_cli.tui.widgets.filter_line import FilterLine
 from metavqa_cli.tui.widgets.run_details import Differences, JobList, RunDetails
 from metavqa_cli.tui.widgets.run_list import RunList
 
@@ -40,8 +41,7 @@ class RunsRoom(Room):
             with Vertical(id="runs-left"):
                 yield RunList(self.look, id="runs-list")
                 yield Static("", id="runs-nothing", classes="hidden")
-                yield Input(placeholder="filter: kind:ldm accuracy>50", id="runs-filter", classes="hidden")
-                yield Static("", id="runs-wrong", classes="hidden")
+                yield FilterLine(self.look, RUNS, "kind:ldm accuracy>50")
             with Vertical(id="runs-right"):
                 yield RunDetails(id="runs-details")
                 yield Differences(id="runs-differences")
@@ -112,39 +112,30 @@ class RunsRoom(Room):
 
     # Filter, order, flags
 
+    @property
+    def filter_line(self) -> FilterLine:
+        return self.query_one(FilterLine)
+
     def action_filter(self) -> None:
         """Type a filter; the list follows every letter."""
-        line = self.query_one("#runs-filter", Input)
-        line.remove_class("hidden")
-        line.focus()
+        self.filter_line.open()
 
-    @on(Input.Changed, "#runs-filter")
-    def follow_filter(self, event: Input.Changed) -> None:
-        """A filter that cannot be read yet leaves the list as it is, and says why."""
-        wrong = self.query_one("#runs-wrong", Static)
-        try:
-            self.wanted = parse(event.value)
-            wrong.update("")
-        except FilterError as error:
-            wrong.update(Text(f"! {self.look.text(str(error))}"))
-            wrong.remove_class("hidden")
-            return
-        wrong.add_class("hidden")
+    @on(FilterLine.Changed)
+    def follow_filter(self, message: FilterLine.Changed) -> None:
+        """The list follows every letter that makes sense."""
+        self.wanted = message.wanted
         self.refresh_list()
 
-    @on(Input.Submitted, "#runs-filter")
+    @on(FilterLine.Left)
     def keep_filter(self) -> None:
         """Back to the list; the filter stays in sight."""
-        self.query_one("#runs-filter").set_class(not self.query_one("#runs-filter", Input).value, "hidden")
         self.list.focus()
 
     def action_clear(self) -> None:
         """First the filter goes, then the selection."""
-        line = self.query_one("#runs-filter", Input)
-        if line.value or not line.has_class("hidden") or self.only_marked:
-            line.value, self.wanted, self.only_marked = "", Filter(), False
-            line.add_class("hidden")
-            self.query_one("#runs-wrong").add_class("hidden")
+        if self.filter_line.display or self.only_marked:
+            self.wanted, self.only_marked = Filter(), False
+            self.filter_line.clear()
             self.list.focus()
         else:
             self.dashboard.selected = ()
