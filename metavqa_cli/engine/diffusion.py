@@ -168,16 +168,15 @@ class LatentSampler:
         seeds: Sequence[int],
         log_likelihood: LogLikelihood | None = None,
         eta: float = 0.0,
-        latents: int | None = None,
         before_step: Callable[[], None] | None = None,
     ) -> Tensor:
-        """Latents [batch, L] for embeddings e [batch, E]: for each the mean of ``latents`` samples (as configured).
+        """Latents [batch, L] for embeddings e [batch, E]: for each the mean of as many samples as configured.
 
         Row i depends on ``seeds[i]`` alone, and its first sample is the same whatever their number. With a likelihood
         of latents [batch, L] its gradient is added to the score (Eq. 11). ``before_step``: see ``sample_latents``.
         """
         sampling, e = self.sampling, self.whitener(e)
-        each = sampling.latents if latents is None else latents
+        each = sampling.latents
         drawn = [(seed + k * NEXT_LATENT) % 2**63 for k in range(each) for seed in map(int, seeds)]
         if log_likelihood is not None and each > 1:
             log_likelihood = _repeated(log_likelihood, each)

@@ -75,7 +75,8 @@ def test_gamma_zero_ignores_the_question(asker: Asker) -> None:
 def test_several_samples_are_averaged_in_the_latent_space(asker: Asker) -> None:
     e = miniature.encoder().encode_text([QUESTION])
     seeds = [(task_seed(5, QUESTION) + k * NEXT_LATENT) % 2**63 for k in range(3)]
-    z = torch.cat([asker.ldm.sampler(e, 1.5, [seed], latents=1) for seed in seeds]).mean(0, keepdim=True)
+    alone = asker.ldm.sampler.drawing(asker.ldm.sampler.sampling.model_copy(update={"latents": 1}))
+    z = torch.cat([alone(e, 1.5, [seed]) for seed in seeds]).mean(0, keepdim=True)
     assert torch.allclose(weights(asker, seed=5, samples=3, gamma=1.5), asker.ldm.decoder.decode(z)[0], atol=1e-5)
 
 
