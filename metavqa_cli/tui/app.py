@@ -126,7 +126,6 @@ class Dashboard(App[int]):
         self._make_asking = asking
         self.settings, self._settings_trouble = settings_file.load(settings)
         self._reading_since: float | None = None
-        self._read_took = 0.0
         self._announced: set[int] = set()
         self._asked_to_leave = False
         self._wished: dict[RoomName, dict[str, Any]] = {}
