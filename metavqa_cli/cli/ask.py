@@ -25,8 +25,8 @@ from metavqa_cli.cli.options import (
 from metavqa_cli.cli.session import ClipOption, DatasetOption, DeviceOption, open_session
 from metavqa_cli.engine.configuration import resolve_config
 from metavqa_cli.engine.opening import named_ldm, newest_ldm, own_config
-from metavqa_cli.engine.request import Sampler
 from metavqa_cli.schema.errors import BusyError, MetaVQAError, UsageError
+from metavqa_cli.schema.samplers import Sampler
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.ask import Answer, Asker
@@ -48,9 +48,10 @@ SamplesOption = Annotated[
     int | None, typer.Option("--samples", min=1, max=10_000, help="Latents whose mean is decoded.")
 ]
 SamplerOption = Annotated[
-    Sampler | None, typer.Option("--sampler", help="ddim or ddpm (all steps); as the run is configured if not given.")
+    Sampler | None,
+    typer.Option("--sampler", help="dpmpp_2m, ddim or ddpm (all steps); as the run is configured if not given."),
 ]
-StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps of ddim.")]
+StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps of dpmpp_2m or ddim.")]
 SampleSeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampled latents.")]
 ImagesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="IMAGE...", help="Image files, folders or patterns.")

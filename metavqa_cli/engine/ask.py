@@ -115,7 +115,7 @@ class Asker:
             )
         answers = check_answers(proposed if request.answers is None else request.answers)
         sampling = self.sampling(request)
-        steps = sampling.steps if sampling.sampler == "ddim" else self.ldm.sampler.schedule.T
+        steps = sampling.denoising_steps(self.ldm.sampler.schedule.T)
         sampler, seeds = self.ldm.sampler.drawing(sampling), [task_seed(request.seed, question)]
         z = sampler(e, gamma, seeds, before_step=before_step)
         weights = self.ldm.decoder.decode(z)[0]
@@ -142,7 +142,7 @@ class Asker:
         if chosen.sampler == "ddpm" and request.steps is not None:
             raise UsageError(
                 f"ddpm takes all {self.ldm.sampler.schedule.T} steps of the diffusion, not {request.steps}; leave "
-                "--steps out, or choose --sampler ddim"
+                "--steps out, or choose --sampler dpmpp_2m or ddim"
             )
         return chosen
 

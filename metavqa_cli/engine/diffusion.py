@@ -139,8 +139,8 @@ class LdmTraining:
 
 
 def check_steps(sampling: Sampling, T: int) -> None:
-    """``UsageError`` when DDIM is to take more steps than the diffusion has."""
-    if sampling.sampler == "ddim" and sampling.steps > T:
+    """``UsageError`` when more steps are to be taken than the diffusion has."""
+    if sampling.denoising_steps(T) > T:
         raise UsageError(f"sampling.steps is {sampling.steps}, but the diffusion has only {T} steps (ldm.T); lower it")
 
 

@@ -284,7 +284,7 @@ def sampled_answers(ldm: HyperLdm, gamma: float, seed: int, samples: int, arena:
 
 def sampler_text(sampling: Sampling) -> str:
     """ "ddim, 25 steps, mean of 4 latents at temperature 0.3": what must stand beside every result of diffusion."""
-    steps = "ddpm, all steps" if sampling.sampler == "ddpm" else f"ddim, {sampling.steps} steps"
+    steps = "ddpm, all steps" if sampling.sampler == "ddpm" else f"{sampling.sampler}, {sampling.steps} steps"
     mean = f", mean of {sampling.latents} latents" if sampling.latents > 1 else ""
     return steps + mean + ("" if sampling.temperature == 1 else f" at temperature {sampling.temperature:g}")
 

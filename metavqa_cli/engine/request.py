@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.schema.samplers import Sampler
 
 MAX_QUESTION = 2_000  # characters
 MAX_ANSWERS = 1_000
-
-Sampler = Literal["ddim", "ddpm"]
 
 
 @dataclass(frozen=True)

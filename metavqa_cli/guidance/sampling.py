@@ -1,6 +1,8 @@
 """Samplers: from a noise prediction to latents. Pure functions; sample i depends on seed i alone, not on its batch."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from math import expm1
 
 import torch
 from jaxtyping import Float, Int64
@@ -23,9 +25,27 @@ def seeded_noise(
 
 def trailing_timesteps(T: int, steps: int) -> list[int]:
     """``steps`` times from T − 1 down, T/steps apart ("trailing" spacing). Raises ValueError unless 1 ≤ steps ≤ T."""
+    _check_steps(T, steps)
+    return [round(T - k * T / steps) - 1 for k in range(steps)]
+
+
+def even_snr_timesteps(schedule: Schedule, steps: int) -> list[int]:
+    """``steps`` times from T − 1 down to 0, as evenly apart in λ_t as whole times can be, none twice.
+
+    λ_t = log(√ᾱ_t/√(1 − ᾱ_t)) is half the logarithm of the signal-to-noise ratio. A single step is at T − 1. Raises
+    ValueError unless 1 ≤ steps ≤ T.
+    """
+    _check_steps(schedule.T, steps)
+    lambdas, times = schedule.half_log_snr, [schedule.T]
+    wanted = torch.linspace(float(lambdas[-1]), float(lambdas[0]), steps, dtype=lambdas.dtype)
+    for k, t in enumerate((lambdas - wanted[:, None]).abs().argmin(1).tolist()):
+        times.append(max(min(t, times[-1] - 1), steps - 1 - k))  # steps − 1 − k more have to fit below
+    return times[1:]
+
+
+def _check_steps(T: int, steps: int) -> None:
     if not 1 <= steps <= T:
         raise ValueError(f"cannot take {steps} sampling steps through a schedule of {T}; choose from 1 to {T}")
-    return [round(T - k * T / steps) - 1 for k in range(steps)]
 
 
 def ddpm(
@@ -76,3 +96,36 @@ def ddim(
         if eta:
             z = z + sigma * xi[k]
     return z
+
+
+def dpmpp_2m(
+    denoise: Denoise,
+    schedule: Schedule,
+    seeds: Seeds,
+    latent: int,
+    steps: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    temperature: float = 1.0,
+) -> Float[Tensor, "batch latent"]:
+    """DPM-Solver++(2M) (Lu et al., 2022, Algorithm 2): DDIM's deterministic flow, solved to second order in λ.
+
+    Each step predicts z0 once and extrapolates it along λ from the step before; the first has none before it, and is
+    DDIM's. The last ends at ᾱ = 1, where λ is infinite and no polynomial in λ has a limit: it is the predicted z0
+    itself, of first order, and leaves √(s²/(s² + 1/ᾱ − 1)) of a s.d. of s. That is why times are even in λ down to
+    t = 0 and not trailing: ten trailing steps of the paper's schedule end at 1 − ᾱ = 0.1 and leave 75 % of a s.d. of
+    0.4 and 28 % of 0.1; these leave 103 and 99 % (DDIM, trailing: 69 and 28 %). Even steps also keep the weight of the
+    extrapolation near 1/2. ``temperature`` as in ``ddim``. Raises ValueError unless 1 ≤ steps ≤ T.
+    """
+    times = even_snr_timesteps(schedule, steps)
+    bars = schedule.alphas_cumprod[times].tolist()
+    h = [after - before for before, after in pairwise(schedule.half_log_snr[times].tolist())]
+    z = temperature * seeded_noise(seeds, (latent,), device, dtype)
+    z0 = z0_before = z
+    for k, t in enumerate(times):
+        eps = denoise(z, torch.full((len(z),), t, device=z.device))
+        z0_before, z0 = z0, (z - (1 - bars[k]) ** 0.5 * eps) / bars[k] ** 0.5
+        if k + 1 < steps:
+            ahead = z0 if k == 0 else z0 + h[k] / (2 * h[k - 1]) * (z0 - z0_before)
+            z = ((1 - bars[k + 1]) / (1 - bars[k])) ** 0.5 * z - bars[k + 1] ** 0.5 * expm1(-h[k]) * ahead
+    return z0

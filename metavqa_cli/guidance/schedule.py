@@ -28,6 +28,11 @@ class Schedule:
         """ᾱ_t, the product of α_0 … α_t: the share of the signal's variance left after step t."""
         return self.alphas.cumprod(0)
 
+    @cached_property
+    def half_log_snr(self) -> Float64[Tensor, " T"]:
+        """λ_t = log(√ᾱ_t/√(1 − ᾱ_t)), which falls with t."""
+        return (self.alphas_cumprod / (1 - self.alphas_cumprod)).log() / 2
+
     def q_sample(
         self, z0: Float[Tensor, "batch latent"], t: Int64[Tensor, " batch"], noise: Float[Tensor, "batch latent"]
     ) -> Float[Tensor, "batch latent"]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,10 +9,9 @@ from torch import Tensor
 
 from metavqa_cli.guidance.cfg import LogLikelihood, guided_noise, with_classifier
 from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler
-from metavqa_cli.guidance.sampling import Denoise, Seeds, ddim, ddpm
+from metavqa_cli.guidance.sampling import Denoise, Seeds, ddim, ddpm, dpmpp_2m
 from metavqa_cli.guidance.schedule import Schedule
-
-Sampler = Literal["ddim", "ddpm"]
+from metavqa_cli.schema.samplers import Sampler
 
 
 @torch.no_grad()
@@ -35,11 +33,11 @@ def sample_latents(
 ) -> Float[Tensor, "batch latent"]:
     """One latent in the generator's own units for each question ``e[i]``, from noise of ``seeds[i]``.
 
-    ``steps`` counts DDIM's; DDPM always takes all T. With ``log_likelihood`` its gradient is added to the score, times
-    ``eta`` (Eq. 11). With an ``anchor``, what is sampled is the rest of standardised latents beside γ times the anchor:
-    at γ = 0 the unconditional latent, beyond 1 the question's part is exaggerated like the predicted noise. ``trust``
-    times γ is then the guidance scale of the denoiser itself: what few questions taught it may mislead. ``before_step``
-    is called before every denoising step: what it raises ends the sampling.
+    ``steps`` counts those of DPM-Solver++ or DDIM; DDPM always takes all T. With ``log_likelihood`` its gradient is
+    added to the score, times ``eta`` (Eq. 11). With an ``anchor``, what is sampled is the rest of standardised latents
+    beside γ times the anchor: at γ = 0 the unconditional latent, beyond 1 the question's part is exaggerated like the
+    predicted noise. ``trust`` times γ is then the guidance scale of the denoiser itself: what few questions taught it
+    may mislead. ``before_step`` is called before every denoising step: what it raises ends the sampling.
     """
 
     def plain(z_t: Float[Tensor, "batch latent"], t: Int64[Tensor, " batch"]) -> Float[Tensor, "batch latent"]:
@@ -51,7 +49,8 @@ def sample_latents(
     denoise: Denoise = plain
     if log_likelihood is not None:
         denoise = with_classifier(plain, schedule, lambda rest: log_likelihood(rest + shift), eta)
-    sample = partial(ddim if sampler == "ddim" else ddpm, temperature=temperature)
-    if sampler == "ddim":
-        sample = partial(sample, steps=steps)
-    return scaler.restore(sample(denoise, schedule, seeds, denoiser.latent, device=e.device, dtype=e.dtype) + shift)
+    sample: Callable[..., Tensor] = ddpm
+    if sampler != "ddpm":
+        sample = partial(dpmpp_2m if sampler == "dpmpp_2m" else ddim, steps=steps)
+    sample = partial(sample, device=e.device, dtype=e.dtype, temperature=temperature)
+    return scaler.restore(sample(denoise, schedule, seeds, denoiser.latent) + shift)

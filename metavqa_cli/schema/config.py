@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from metavqa_cli.schema.samplers import Sampler
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -298,12 +300,16 @@ class Regression(Section):
 class Sampling(Section):
     """How latents are drawn from HyperLDM."""
 
-    sampler: Literal["ddim", "ddpm"] = Field("ddim", description="ddim (eta 0) or ddpm (all T steps)")
-    steps: Positive = Field(10, description="denoising steps of ddim")
+    sampler: Sampler = Field("ddim", description="dpmpp_2m (DPM-Solver++), ddim (eta 0) or ddpm (all T steps)")
+    steps: Positive = Field(10, description="denoising steps of dpmpp_2m and ddim")
     temperature: Annotated[float, Field(ge=0, le=1)] = Field(
         0.3, description="what multiplies the noise that samples come from (the paper's: 1)"
     )
     latents: Positive = Field(4, description="latents drawn for a question, whose mean is decoded (the paper's: 1)")
+
+    def denoising_steps(self, T: int) -> int:
+        """How often the denoiser is called in a diffusion of ``T`` steps: ddpm leaves none out."""
+        return T if self.sampler == "ddpm" else self.steps
 
 
 class Evaluation(Section):

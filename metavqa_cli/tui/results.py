@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from metavqa_cli.engine.proposal import NEAREST, Neighbour, nearest_by_words, proposed_answers
 from metavqa_cli.engine.request import Request, check_answers, check_gamma, check_question
 from metavqa_cli.schema.errors import JobError, UsageError
+from metavqa_cli.schema.samplers import SAMPLERS
 from metavqa_cli.schema.text import neutral
 from metavqa_cli.tasks.prompts import check_template, to_template
 from metavqa_cli.tasks.taskset import Task
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from metavqa_cli.engine.judging import ImageCache
 
 GAMMA_STEP = 0.25
-SAMPLERS = ("ddim", "ddpm")
 MAX_SAMPLES, MAX_STEPS = 10_000, 100_000
 FIELDS = ("gamma", "samples", "sampler", "steps", "seed")
 
@@ -123,7 +123,7 @@ def generate(asker: "Asker", checkpoint: Checkpoint, *, request: Request, files:
 def defaults(asker: "Asker", checkpoint: Checkpoint) -> dict[str, str]:
     """What the run does where nothing is chosen, as it is typed."""
     sampling = asker.ldm.sampler.sampling
-    steps = sampling.steps if sampling.sampler == "ddim" else asker.ldm.sampler.schedule.T
+    steps = sampling.denoising_steps(asker.ldm.sampler.schedule.T)
     values = (f"{asker.ldm.gamma:g}", str(sampling.latents), sampling.sampler, str(steps), "0")
     return dict(zip(FIELDS, values, strict=True))
 
@@ -140,7 +140,7 @@ def save(result: Result, path: Path) -> Path | Exception:
 
 
 def stepped(result: Result, typed: Mapping[str, str], what: str, direction: int) -> dict[str, str]:
-    """The field, as it is typed, that changes γ by a quarter, the samples by a factor of two, or the sampler.
+    """The field, as it is typed, that changes γ by a quarter, the samples by a factor of two, or turns the sampler.
 
     From what is ``typed``, or what the result was made with where nothing is: keys may come faster than results.
     """
@@ -151,7 +151,8 @@ def stepped(result: Result, typed: Mapping[str, str], what: str, direction: int)
     if what == "samples":
         samples = int(chosen["samples"] or made.sampler["samples"])
         return {"samples": str(max(1, min(MAX_SAMPLES, samples * 2 if direction > 0 else samples // 2)))}
-    return {"sampler": "ddpm" if (chosen["sampler"] or made.sampler["sampler"]) == "ddim" else "ddim"}
+    place = SAMPLERS.index(chosen["sampler"] or made.sampler["sampler"]) + direction
+    return {"sampler": SAMPLERS[place % len(SAMPLERS)]}
 
 
 def read_choices(typed: Mapping[str, str]) -> dict[str, float | int | str | None]:
@@ -159,7 +160,7 @@ def read_choices(typed: Mapping[str, str]) -> dict[str, float | int | str | None
     text = {name: typed.get(name, "").strip() for name in FIELDS}
     sampler = text["sampler"].lower() or None
     if sampler not in (None, *SAMPLERS):
-        raise UsageError(f"the sampler is {text['sampler']!r}, but must be ddim or ddpm")
+        raise UsageError(f"the sampler is {text['sampler']!r}, but must be dpmpp_2m, ddim or ddpm")
     return {
         "gamma": None if not text["gamma"] else check_gamma(_number("gamma", text["gamma"], float)),
         "samples": _count("samples", text["samples"], 1, MAX_SAMPLES),
@@ -202,7 +203,7 @@ def command(result: Result, workspace: Path) -> list[str]:
         raise UsageError("there is no image to judge; choose some, or save the classifier and use metavqa predict")
     options = ["--workspace", str(workspace.absolute()), "ask", "--model", result.run, "--gamma", repr(made.gamma),
                "--samples", str(made.sampler["samples"]), "--sampler", str(made.sampler["sampler"])]  # fmt: skip
-    if made.sampler["sampler"] == "ddim":
+    if made.sampler["sampler"] != "ddpm":
         options += ["--steps", str(made.sampler["steps"])]
     options += ["--seed", str(made.seed), f"--template={made.template}"]
     if not any("," in answer for answer in made.answers):

@@ -140,6 +140,9 @@ def test_the_sampler_is_chosen_with_the_question(metavqa: Terminal, full: Worksp
     assert steps["sampler"] == {**usual["sampler"], "sampler": "ddim", "steps": 7}
     same = data(metavqa("ask", QUESTION, *photos(1), *ANSWERS, "--set", "sampling.steps=7", "--json"))
     assert steps["images"] == same["images"] != usual["images"]
+    other = data(metavqa("ask", QUESTION, *photos(1), *ANSWERS, "--sampler", "dpmpp_2m", "--steps", "7", "--json"))
+    assert other["sampler"] == {**usual["sampler"], "sampler": "dpmpp_2m", "steps": 7}
+    assert other["images"] != same["images"]
     ddpm = data(metavqa("ask", QUESTION, *photos(1), *ANSWERS, "--sampler", "ddpm", "--samples", "2", "--json"))
     assert ddpm["sampler"] == {"sampler": "ddpm", "steps": 50, "samples": 2}
 
@@ -151,6 +154,7 @@ def test_the_sampler_is_chosen_with_the_question(metavqa: Terminal, full: Worksp
      (["--dataset", "none"], 3, "there is no finished HyperLDM for the dataset 'none'"),
      (["--set", "sampling.steps=51"], 2, "sampling.steps is 51, but the diffusion has only 50 steps (ldm.T); lower it"),
      (["--steps", "51"], 2, "sampling.steps is 51, but the diffusion has only 50 steps (ldm.T); lower it"),
+     (["--sampler", "dpmpp_2m", "--steps", "51"], 2, "the diffusion has only 50 steps"),
      (["--sampler", "ddpm", "--steps", "5"], 2, "ddpm takes all 50 steps of the diffusion, not 5; leave --steps out"),
      (["--device", "toaster"], 4, "the device 'toaster' cannot be used"),
      (["--sheet", "out.jpg"], 2, "--sheet writes a PNG file, not 'out.jpg'")],

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler
 from metavqa_cli.guidance.schedule import linear_schedule
 from metavqa_cli.methods.hyperldm import sample_latents
+from metavqa_cli.schema.samplers import SAMPLERS
 from tests.guidance.gaussian import gaussian_denoiser, rows
 
 SCHEDULE = linear_schedule(60, 1e-3, 0.2)
@@ -31,7 +32,7 @@ def random_denoiser() -> Denoiser:
     return model
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
 def test_latents_are_drawn_around_gamma_times_the_question_in_the_generators_units(sampler: str, gamma: float) -> None:
     n = 2000
@@ -42,7 +43,7 @@ def test_latents_are_drawn_around_gamma_times_the_question_in_the_generators_uni
     assert not z.requires_grad
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sample_depends_on_its_seed_and_question_alone(sampler: str) -> None:
     e, seeds = rows(3, 2).float(), [3, 4, 5]
     together = sample_latents(random_denoiser(), SCHEDULE, SCALER, e, 1.5, seeds, sampler, 10)  # type: ignore[arg-type]
@@ -52,7 +53,7 @@ def test_a_sample_depends_on_its_seed_and_question_alone(sampler: str) -> None:
         torch.testing.assert_close(alone, together[one], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_sampling_can_be_ended_between_two_denoising_steps(sampler: str) -> None:
     e, denoiser, steps = rows(1, 2).float(), random_denoiser(), 0
     calls: list[int] = []
@@ -69,7 +70,7 @@ def test_sampling_can_be_ended_between_two_denoising_steps(sampler: str) -> None
     assert len(calls) == 3
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_being_asked_before_every_step_changes_nothing(sampler: str) -> None:
     e, seen = rows(1, 2).float(), []
     plain, watched = (
@@ -77,7 +78,7 @@ def test_being_asked_before_every_step_changes_nothing(sampler: str) -> None:
         for hook in (None, lambda: seen.append(1))
     )
     assert torch.equal(plain, watched)
-    assert len(seen) == (10 if sampler == "ddim" else SCHEDULE.T)
+    assert len(seen) == (SCHEDULE.T if sampler == "ddpm" else 10)
 
 
 def test_one_gamma_a_question() -> None:

@@ -242,14 +242,15 @@ def test_keys_step_gamma_by_a_quarter_samples_by_two_and_turn_the_sampler() -> N
     assert stepped(one, {}, "samples", 1) == {"samples": "8"} and stepped(one, {}, "samples", -1) == {"samples": "2"}
     assert stepped(result(samples=1), {}, "samples", -1) == {"samples": "1"}
     assert stepped(one, {}, "sampler", 1) == {"sampler": "ddpm"}
-    assert stepped(result(sampler="ddpm"), {}, "sampler", 1) == {"sampler": "ddim"}
+    assert stepped(result(sampler="ddpm"), {}, "sampler", 1) == {"sampler": "dpmpp_2m"}
+    assert stepped(result(sampler="dpmpp_2m"), {}, "sampler", 1) == {"sampler": "ddim"}
 
 
 def test_keys_go_on_from_what_is_typed_though_its_result_is_still_to_come() -> None:
     typed = {"gamma": "2", "samples": "1", "sampler": "ddpm"}
     assert stepped(result(0.1), typed, "gamma", 1) == {"gamma": "2.25"}
     assert stepped(result(0.1), typed, "samples", 1) == {"samples": "2"}
-    assert stepped(result(0.1), typed, "sampler", 1) == {"sampler": "ddim"}
+    assert stepped(result(0.1), typed, "sampler", 1) == {"sampler": "dpmpp_2m"}
 
 
 # The command line
@@ -261,6 +262,7 @@ def test_a_command_names_everything_and_survives_odd_words() -> None:
     assert words[-3:] == ["--", "-v or $HOME?", "/pictures/img0.png"]
     assert "--answers=-a,b c" in words and words[words.index("--gamma") + 1] == "0.1"
     assert "--steps" not in command(result(sampler="ddpm"), Path("/w"))
+    assert "--steps" in command(result(sampler="dpmpp_2m"), Path("/w"))
 
 
 def test_a_command_finds_its_workspace_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
