@@ -5,6 +5,7 @@ from torch import Tensor
 
 from metavqa_cli.base_network.adaptation import inner_loop
 from metavqa_cli.base_network.adapter import answer_logits, task_loss
+from metavqa_cli.base_network.descent import adapted_weights
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.generator.protocol import Generator
 from metavqa_cli.tasks.batches import TaskBatch
@@ -19,11 +20,7 @@ def adapt_weights(
     logit_scale: float,
 ) -> Float[Tensor, "batch params"]:
     """Each task's weights after ``steps`` gradient steps from ``start``: one vector for all tasks, or one a task."""
-
-    def loss_of(W: Tensor) -> Tensor:
-        return task_loss(answer_logits(layout, W, batch, logit_scale), batch.labels, batch.example_mask)
-
-    return inner_loop(loss_of, start.expand(batch.n_tasks, -1), steps, lr)
+    return adapted_weights(layout, start.expand(batch.n_tasks, -1), batch, steps, lr, logit_scale)
 
 
 def adapt_latents(

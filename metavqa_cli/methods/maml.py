@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metavqa_cli.base_network.adaptation import inner_loop
 from metavqa_cli.base_network.adapter import answer_logits, task_loss
+from metavqa_cli.base_network.descent import adapted_weights
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.methods.cond_multitask import generated_loss
 from metavqa_cli.tasks.batches import TaskBatch
@@ -50,9 +51,10 @@ def maml_loss(
     steps: int | Int64[Tensor, " task"],
     order: Literal["first", "second"],
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-    """``meta_loss`` of weights that are themselves adapted, all tasks starting from the same ones.
+    """``meta_loss`` of weights that are themselves adapted, all tasks from the same ones; the loop is written out.
 
     The gradient of the result is MAML's for ``order`` "second" and FOMAML's for "first". Metrics: as ``meta_loss``.
     """
     start = weights.expand(support.n_tasks, -1)
-    return meta_loss(lambda W: W, start, support, query, layout, logit_scale, inner_lr, steps, order)
+    adapted = adapted_weights(layout, start, support, steps, inner_lr, logit_scale, order)
+    return generated_loss(adapted, query, layout, logit_scale)
