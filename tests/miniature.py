@@ -65,13 +65,13 @@ def config(**changes: Any) -> Config:
 @cache
 def encoder() -> ClipEncoder:
     """The built-in CLIP model, loaded once."""
-    return load_encoder(TINY, CPU, folder() / "cache")
+    return load_encoder(TINY, CPU)
 
 
-def loaded_encoder(name: str, device: torch.device, cache: Path, **how: Any) -> ClipEncoder:
+def loaded_encoder(name: str, device: torch.device, **how: Any) -> ClipEncoder:
     """In place of ``load_encoder``: the built-in model without loading it again, any other as usual."""
     usual = name == TINY and device == CPU and how in ({}, {"resize": "model", "precision": "auto"})
-    return encoder() if usual else load_encoder(name, device, cache, **how)
+    return encoder() if usual else load_encoder(name, device, **how)
 
 
 @cache

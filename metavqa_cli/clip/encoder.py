@@ -1,12 +1,13 @@
-"""Frozen CLIP encoders through open_clip: questions, statements and images to unit-norm embeddings.
+"""Frozen CLIP encoders: questions, statements and images to unit-norm embeddings.
 
-``tiny`` is the model that ships in ``assets/``; any other name is what open_clip takes: ``local-dir:DIR``,
-``hf-hub:REPO``, ``MODEL/TAG``, or ``MODEL/FILE`` of weights.
+``tiny`` is the model that ships in ``assets/``, which needs no open_clip; any other name is what open_clip takes:
+``local-dir:DIR``, ``hf-hub:REPO``, ``MODEL/TAG``, or ``MODEL/FILE`` of weights.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from torch.nn import functional as F
 
 from metavqa_cli.clip.decoding import Shaping
 from metavqa_cli.clip.pipeline import encode_images_of, stack_pixels
-from metavqa_cli.clip.tiny.package import known_tokens, package_hash, unpack
-from metavqa_cli.clip.weights import LOCAL, Source, find_source, load_model, weights_hash
+from metavqa_cli.clip.tiny.package import PREPROCESSING, known_tokens, load_package, package_hash
+from metavqa_cli.clip.tiny.tokenizer import Tokenizer
+from metavqa_cli.clip.weights import LOCAL, Loaded, Source, find_source, load_model
 from metavqa_cli.clip.weights import TINY as TINY
 from metavqa_cli.schema.errors import DeviceError, UsageError
 from metavqa_cli.store.images import ImageFile
@@ -39,7 +41,6 @@ class ClipEncoder:
 
     name: str
     model: Any
-    preprocess: Any
     tokenizer: Any
     identity: dict[str, Any]
     device: torch.device
@@ -124,10 +125,8 @@ class ClipEncoder:
             yield encoded.features.to(self.device)
 
 
-def load_encoder(
-    name: str, device: torch.device, cache: Path, *, resize: str = "model", precision: str = "auto"
-) -> ClipEncoder:
-    """Load an encoder by name; ``cache`` is where the built-in model is unpacked.
+def load_encoder(name: str, device: torch.device, *, resize: str = "model", precision: str = "auto") -> ClipEncoder:
+    """Load an encoder by name.
 
     ``resize`` is how images become square (model, squash, crop or pad), ``precision`` the model's arithmetic (auto:
     bf16 on a GPU that has it, else fp32).
@@ -136,12 +135,22 @@ def load_encoder(
     when the device cannot compute in this precision.
     """
     dtype = _dtype(precision, device)
-    source = Source(name, f"{LOCAL}{unpack(TINY_FOLDER, cache)}") if name == TINY else find_source(name)
-    model, preprocess, tokenizer, config = load_model(source, RESIZE[resize])
-    identity = _identity(source, model.eval(), config, dtype)
-    model = model.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
-    encoder = ClipEncoder(name, model, preprocess, tokenizer, identity, device, source.notes)
+    source = Source(name, name) if name == TINY else find_source(name)
+    loaded = _load_tiny(RESIZE[resize]) if name == TINY else load_model(source, RESIZE[resize])
+    identity = _identity(source, loaded, dtype)
+    model = loaded.model.eval().to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    encoder = ClipEncoder(name, model, loaded.tokenizer, identity, device, source.notes)
     return replace(encoder, identity={**identity, "embed": _width(encoder, precision)})
+
+
+def _load_tiny(resize: str | None) -> Loaded:
+    """The built-in model, as open_clip would load it."""
+    weights = package_hash(TINY_FOLDER)
+    model, config = load_package(TINY_FOLDER)
+    preprocessing = {**PREPROCESSING, "size": config["vision_cfg"]["image_size"]}
+    if resize is not None:
+        preprocessing["resize_mode"] = resize
+    return Loaded(model, Tokenizer(config["text_cfg"]["context_length"]), preprocessing, weights)
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -151,25 +160,23 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
     return DTYPES[precision]
 
 
-def _identity(source: Source, model: Any, config: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+def _identity(source: Source, loaded: Loaded, dtype: torch.dtype) -> dict[str, Any]:
     """Everything that changes an embedding; the folder and the name of a local file are none of that."""
-    import open_clip
-
-    preprocess = open_clip.get_model_preprocess_cfg(model)
+    preprocess = loaded.preprocessing
     local = source.file is not None or source.name.startswith(LOCAL)
     fill = preprocess.get("fill_color", 0) if preprocess["resize_mode"] == "longest" else 0
     return {
         "model": ("local-dir" if source.file is None else source.model) if local else source.name,
-        "weights": package_hash(TINY_FOLDER) if source.name == TINY else weights_hash(model, config),
+        "weights": loaded.hash,
         "embed": None,
-        "quick_gelu": any(type(module).__name__ == "QuickGELU" for module in model.modules()),
+        "quick_gelu": any(type(module).__name__ == "QuickGELU" for module in loaded.model.modules()),
         "image_size": preprocess["size"] if isinstance(preprocess["size"], int) else list(preprocess["size"]),
         "mean": list(preprocess["mean"]),
         "std": list(preprocess["std"]),
         "interpolation": preprocess["interpolation"],
         "resize_mode": preprocess["resize_mode"],
         "dtype": str(dtype).removeprefix("torch."),
-        "open_clip": open_clip.__version__,
+        "open_clip": version("open_clip_torch"),
         **({"fill_color": fill} if fill else {}),
     }
 

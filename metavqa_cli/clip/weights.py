@@ -185,8 +185,19 @@ def _is_script(path: Path) -> bool:
 # --- loading ---
 
 
-def load_model(source: Source, resize: str | None) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """The model (float32, on the CPU), its transform, its tokenizer and its configuration.
+@dataclass(frozen=True)
+class Loaded:
+    """A model (float32, on the CPU) with its tokenizer, what it needs of images (``size``, ``mean``, ``std``,
+    ``interpolation``, ``resize_mode``), and the hash of its architecture and weights."""
+
+    model: Any
+    tokenizer: Any
+    preprocessing: dict[str, Any]
+    hash: str
+
+
+def load_model(source: Source, resize: str | None) -> Loaded:
+    """The model that ``source`` stands for.
 
     ``resize`` is open_clip's resize mode, or None for the model's own. ``MissingError`` or ``JobError`` naming the way
     out when it cannot be loaded. Never random weights in place of missing ones.
@@ -201,13 +212,14 @@ def load_model(source: Source, resize: str | None) -> tuple[Any, Any, Any, dict[
                 own = {f"image_{key}": source.published.config.get(key) for key in PREPROCESSING}
                 options = own | {key: value for key, value in options.items() if value}
             if source.file is not None and source.published and _is_script(source.file):
-                model, preprocess = _load_script(source, source.file, options)
+                model = _load_script(source, source.file, options)
             else:  # unlike create_model_and_transforms, this refuses a model without weights
                 tag = str(source.file) if source.file else source.tag
-                model, preprocess = open_clip.create_model_from_pretrained(
-                    source.model, pretrained=tag, weights_only=True, **options
+                model = open_clip.create_model_from_pretrained(
+                    source.model, pretrained=tag, weights_only=True, return_transform=False, **options
                 )
-            return model, preprocess, open_clip.get_tokenizer(source.model), config
+            tokenizer, preprocessing = open_clip.get_tokenizer(source.model), open_clip.get_model_preprocess_cfg(model)
+            return Loaded(model, tokenizer, preprocessing, weights_hash(model, config))
         except UserWarning as warning:
             quick = f"{source.model}{QUICK}/{source.tag}"
             raise UsageError(
@@ -231,10 +243,9 @@ def _config(source: Source) -> dict[str, Any]:
     return dict(config)
 
 
-def _load_script(source: Source, path: Path, options: dict[str, Any]) -> tuple[Any, Any]:
+def _load_script(source: Source, path: Path, options: dict[str, Any]) -> Any:
     """The weights of one of OpenAI's TorchScript archives. Opening one may run its code: its sha256 is known."""
     import open_clip
-    from open_clip.transform import PreprocessCfg, image_transform_v2
 
     assert source.published is not None and source.published.is_certain
     state = torch.jit.load(str(path), map_location="cpu").state_dict()
@@ -243,7 +254,7 @@ def _load_script(source: Source, path: Path, options: dict[str, Any]) -> tuple[A
         force_preprocess_cfg={key.removeprefix("image_"): value for key, value in options.items()},
     )
     model.load_state_dict({name: value for name, value in state.items() if name not in SCRIPT_BUFFERS})
-    return model, image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+    return model
 
 
 @contextmanager

@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
-import platformdirs
 import torch
 
 from metavqa_cli.clip.encoder import ClipEncoder, load_encoder
@@ -38,7 +36,7 @@ class Session:
     def encoder(self) -> ClipEncoder:
         """The CLIP model of the configuration, loaded when first asked for."""
         clip = self.config.clip
-        return load_encoder(clip.model, self.device, cache_dir(), resize=clip.resize, precision=clip.precision)
+        return load_encoder(clip.model, self.device, resize=clip.resize, precision=clip.precision)
 
     def unforced(self) -> "Session":
         """The same session for parents, which are reused even when the job itself is repeated or resumed."""
@@ -46,11 +44,6 @@ class Session:
 
 
 DEVICES = ("cpu", "cuda", "mps")
-
-
-def cache_dir() -> Path:
-    """Where unpacked models live; safe to delete."""
-    return platformdirs.user_cache_path("metavqa", appauthor=False)
 
 
 def choose_device(name: str) -> torch.device:

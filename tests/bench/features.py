@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        tiny = load_encoder(TINY, torch.device("cpu"), Path(folder) / "cache")
+        tiny = load_encoder(TINY, torch.device("cpu"))
         photographs = make_photographs(Path(folder) / "photographs", options.images)
         kinds = {"photographs": (tiny, photographs), "scenes": (tiny, make_scenes(Path(folder), options.images))}
         if options.large:

@@ -67,7 +67,7 @@ def random_encoder(model: str, device: "torch.device", precision: str, folder: P
 
     torch.manual_seed(0)
     save_file(open_clip.create_model(model).state_dict(), folder / "weights.safetensors")
-    encoder = load_encoder(f"{model}/{folder / 'weights.safetensors'}", device, folder, precision=precision)
+    encoder = load_encoder(f"{model}/{folder / 'weights.safetensors'}", device, precision=precision)
     (folder / "weights.safetensors").unlink()
     return encoder
 

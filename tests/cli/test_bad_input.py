@@ -378,7 +378,7 @@ def test_bad_input_in_a_real_process(metavqa: Terminal, tmp_path: Path) -> None:
     file, bad = generated(metavqa, tmp_path / "car.safetensors"), tmp_path / "text.jpg"
     text(bad)
     here = ["-m", "metavqa_cli", "-w", str(tmp_path / "no workspace"), "-q"]
-    home = {"XDG_CACHE_HOME": str(miniature.folder() / "home"), "HOME": str(tmp_path)}
+    home = {"HOME": str(tmp_path)}
     done = python(*here, "predict", str(file), str(bad), *photos(1), "--json", cwd=tmp_path, **home)
     assert done.code == 1
     assert [image["image"] for image in json.loads(done.out)] == photos(1)

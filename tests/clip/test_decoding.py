@@ -28,7 +28,7 @@ def shaped_by(size: int | tuple[int, int], mode: str, interpolation: str, fill: 
         "image_size": size, "resize_mode": mode, "interpolation": interpolation, "fill_color": fill,
         "mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711],
     }  # fmt: skip
-    return ClipEncoder("none", None, None, None, identity, torch.device("cpu"))
+    return ClipEncoder("none", None, None, identity, torch.device("cpu"))
 
 
 @settings(deadline=None, max_examples=150)

@@ -16,9 +16,10 @@ from torch.nn import functional as F
 from metavqa_cli.clip.encoder import TINY, load_encoder
 from metavqa_cli.clip.tiny import retrieval, train
 from metavqa_cli.clip.tiny.data import TEST_STREAM, TRAIN_STREAM, PairBatches, loader, normalise, vocabulary
-from metavqa_cli.clip.tiny.package import known_tokens, unpack
+from metavqa_cli.clip.tiny.package import known_tokens
 from metavqa_cli.tasks.sources.scenes.draw import draw
 from metavqa_cli.tasks.sources.scenes.scene import DATASET, sample_scene
+from tests.clip.open_clip_folder import as_open_clip
 
 # --- data ---
 
@@ -152,7 +153,7 @@ def test_a_training_runs_resumes_and_writes_a_package(
     assert files[0] == files[1]  # one step and one more are two
     assert sum(map(len, files[0].values())) <= 12 * 2**20
 
-    encoder = load_encoder(f"local-dir:{unpack(packages[0], tmp_path / 'cache')}", torch.device("cpu"), tmp_path)
+    encoder = load_encoder(as_open_clip(packages[0], tmp_path / "model"), torch.device("cpu"))
     texts = train.Texts()
     assert known_tokens(packages[0]) == set(texts.ids.tolist())
     torch.testing.assert_close(encoder.encode_text(["a red car"]).norm(), torch.tensor(1.0))
@@ -224,9 +225,9 @@ def test_the_temperature_stays_below_its_limit() -> None:
         assert 0 <= parts["model"].logit_scale.item() <= math.log(100) + 1e-6
 
 
-def test_the_report_measures_what_training_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_measures_what_training_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "BATCH", 24)
-    encoder = load_encoder(TINY, torch.device("cpu"), tmp_path)
+    encoder = load_encoder(TINY, torch.device("cpu"))
     data = PairBatches(2, 24, encoder.identity["image_size"], seed=1, stream=TEST_STREAM)
     expected = []
     for pixels, captions in (data[0], data[1]):

@@ -68,7 +68,7 @@ def local_dir(folder: Path, file: Path, **preprocess: object) -> str:
 
 
 def load(name: str, tmp_path: Path, **options: str) -> ClipEncoder:
-    return load_encoder(name, CPU, tmp_path / "cache", **options)
+    return load_encoder(name, CPU, **options)
 
 
 def known(monkeypatch: pytest.MonkeyPatch, path: Path, digits: int = 64, **config: object) -> None:

@@ -42,7 +42,7 @@ class Stub(ClipEncoder):
 
 def make_stub(**identity: Any) -> Stub:
     """A stub that has embedded nothing yet."""
-    made = Stub("stub", None, None, None, {"model": "stub", "embed": 8, **identity}, CPU)
+    made = Stub("stub", None, None, {"model": "stub", "embed": 8, **identity}, CPU)
     object.__setattr__(made, "embedded", [])
     return made
 

@@ -56,7 +56,7 @@ def test_another_encoder_shares_nothing(files: list[Path]) -> None:
     encoder, cache, count = miniature.encoder(), ImageCache(), Count()
     cache.load(encoder, files[:1], count)
     other = ClipEncoder(
-        encoder.name, encoder.model, encoder.preprocess, encoder.tokenizer, {**encoder.identity, "weights": "other"},
+        encoder.name, encoder.model, encoder.tokenizer, {**encoder.identity, "weights": "other"},
         encoder.device,
     )  # fmt: skip
     cache.load(other, files[:1], count)

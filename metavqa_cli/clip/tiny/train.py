@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from metavqa_cli.clip.tiny.data import TEST_STREAM, PairBatches, loader, normalise, vocabulary
+from metavqa_cli.clip.tiny.model import TinyClip
 from metavqa_cli.clip.tiny.package import CONFIG_PATH, EMBEDDING, known_tokens, restore, write_package
 
 MAX_LOGIT_SCALE = math.log(100.0)
@@ -52,7 +53,7 @@ def contrastive_loss(image: torch.Tensor, text: torch.Tensor, logit_scale: torch
 
 
 @torch.no_grad()
-def retrieval_accuracy(model: CLIP, tokens: torch.Tensor, images: torch.Tensor) -> float:
+def retrieval_accuracy(model: CLIP | TinyClip, tokens: torch.Tensor, images: torch.Tensor) -> float:
     """Share of images whose own caption is nearest among all, in per cent, averaged with the other direction."""
     model.eval()
     similarity = model.encode_image(images, normalize=True) @ model.encode_text(tokens, normalize=True).T
