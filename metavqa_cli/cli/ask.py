@@ -22,7 +22,7 @@ from metavqa_cli.cli.options import (
     complete_run,
     workspace,
 )
-from metavqa_cli.cli.session import ClipOption, DatasetOption, DeviceOption, open_session
+from metavqa_cli.cli.session import ClipOption, DatasetOption, DeviceOption, PrecisionOption, open_session
 from metavqa_cli.engine.configuration import resolve_config
 from metavqa_cli.engine.opening import named_ldm, newest_ldm, own_config
 from metavqa_cli.schema.errors import BusyError, MetaVQAError, UsageError
@@ -77,6 +77,7 @@ def ask(
     dataset: DatasetOption = None,
     clip: ClipOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
@@ -90,7 +91,7 @@ def ask(
     if not images:
         raise UsageError("no image to judge; name files, folders or patterns after the question")
     _check_sheet(sheet, question, force)
-    asker = _open_asker(preset, config, set, dataset, clip, device, model)
+    asker = _open_asker(preset, config, set, dataset, clip, device, precision, model)
     from metavqa_cli.engine.judging import load_images
 
     loaded = load_images(asker.encoder, images, limit)
@@ -168,6 +169,7 @@ def generate(
     dataset: DatasetOption = None,
     clip: ClipOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
@@ -182,7 +184,7 @@ def generate(
         raise UsageError(f"{output} is a folder; name a file in it with --output")
     if output.exists() and not force:
         raise BusyError(f"{output} exists; choose another --output, or replace it with --force")
-    asker = _open_asker(preset, config, set, dataset, clip, device, model)
+    asker = _open_asker(preset, config, set, dataset, clip, device, precision, model)
     from metavqa_cli.engine.classifier import save_classifier
 
     answer = asker.ask(request)
@@ -236,7 +238,7 @@ def _clip_of(path: Path, made: "Classifier") -> str:
 
 
 def _open_asker(preset: str, config: Path | None, sets: list[str] | None, dataset: str | None,
-                clip: str | None, device: str | None, model: str | None) -> "Asker":  # fmt: skip
+                clip: str | None, device: str | None, precision: str | None, model: str | None) -> "Asker":  # fmt: skip
     """The chosen HyperLDM, loaded, in its own configuration and with its own CLIP model unless told otherwise."""
     if model is None:
         resolved = resolve_config(preset, config, sets, {"dataset.name": dataset})
@@ -244,7 +246,8 @@ def _open_asker(preset: str, config: Path | None, sets: list[str] | None, datase
         run = newest_ldm(workspace(), resolved.config, resolved.config.dataset.name if told else None)
     else:
         run = named_ldm(workspace(), model, dataset)
-    session = open_session(preset, config, sets, {"clip.model": clip, "runtime.device": device}, own=own_config(run))
+    flags = {"clip.model": clip, "runtime.device": device, "runtime.precision": precision}
+    session = open_session(preset, config, sets, flags, own=own_config(run))
     from metavqa_cli.engine.ask import Asker
 
     return Asker(session, run)

@@ -24,6 +24,7 @@ from metavqa_cli.cli.session import (
     DatasetOption,
     DeviceOption,
     ParentsOption,
+    PrecisionOption,
     SeedOption,
     finish,
     open_job,
@@ -72,6 +73,7 @@ def evaluate(
     seed: SeedOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     with_parents: ParentsOption = False,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
@@ -82,7 +84,8 @@ def evaluate(
 ) -> None:
     """Measure runs, and what they are made from, on the held-out questions, with 95 % intervals over tasks."""
     flags: dict[str, Any] = {"eval.gammas": gamma or None, "eval.samples": samples, "seed": seed,
-                             "dataset.name": dataset, "runtime.device": device}  # fmt: skip
+                             "dataset.name": dataset, "runtime.device": device,
+                             "runtime.precision": precision}  # fmt: skip
     from metavqa_cli.engine.request import check_gamma
 
     for value in gamma or ():

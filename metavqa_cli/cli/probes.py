@@ -14,7 +14,7 @@ from metavqa_cli.cli.options import (
     SetOption,
     chosen_format,
 )
-from metavqa_cli.cli.session import DatasetOption, DeviceOption, finish, open_job
+from metavqa_cli.cli.session import DatasetOption, DeviceOption, PrecisionOption, finish, open_job
 from metavqa_cli.cli.tables import PATIENCE, SeedsOption, SharesOption, usual_shares
 from metavqa_cli.schema.ranges import name_list, seed_list, share_list
 
@@ -41,6 +41,7 @@ def identify(
     descriptors: SharesOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
@@ -50,7 +51,7 @@ def identify(
     """How often HyperCLIP names the question of fine-tuned weights, among 10, 100 and all test questions (Fig. 3)."""
     shown, names = chosen_format(format, json), name_list(on) or ["task"]
     seed_numbers, asked = seed_list(seeds), share_list(descriptors)
-    session = _session(preset, config, set, dataset, device)
+    session = _session(preset, config, set, dataset, device, precision)
     from metavqa_cli.engine.identify import measured, subjects
 
     rows = finish(measured(session, subjects(names, seed_numbers, asked or usual_shares(session, 1.0))))
@@ -77,6 +78,7 @@ def novelty(
     descriptors: SharesOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
@@ -86,7 +88,7 @@ def novelty(
     """Are generated weights memorised? Their distance to training weights, and the errors that both share."""
     shown, names = chosen_format(format, json), name_list(on) or ["task"]
     seed_numbers, asked = seed_list(seeds), share_list(descriptors)
-    session = _session(preset, config, set, dataset, device)
+    session = _session(preset, config, set, dataset, device, precision)
     from metavqa_cli.engine.identify import subjects
     from metavqa_cli.engine.novelty import measured, verdicts
 
@@ -114,11 +116,12 @@ def novelty(
 
 
 def _session(
-    preset: str, config: Path | None, set: list[str] | None, dataset: str | None, device: str | None
-) -> "Session":
+    preset: str, config: Path | None, set: list[str] | None, dataset: str | None, device: str | None,
+    precision: str | None,
+) -> "Session":  # fmt: skip
     from dataclasses import replace
 
-    flags = {"dataset.name": dataset, "runtime.device": device}
+    flags = {"dataset.name": dataset, "runtime.device": device, "runtime.precision": precision}
     return replace(open_job("eval", preset, config, set, flags), patience=PATIENCE)
 
 

@@ -18,7 +18,7 @@ from metavqa_cli.cli.options import (
     chosen,
     chosen_format,
 )
-from metavqa_cli.cli.session import DeviceOption, SeedOption, finish, open_session
+from metavqa_cli.cli.session import DeviceOption, PrecisionOption, SeedOption, finish, open_session
 from metavqa_cli.engine.configuration import DEFAULT_PRESET
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def quickstart(
     preset: PresetOption = "tiny",
     seed: SeedOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     config: ConfigOption = None,
     set: SetOption = None,
     force: ForceOption = False,
@@ -39,7 +40,7 @@ def quickstart(
 ) -> None:
     """Build, train, evaluate and ask on the built-in world. Steps that are done are found and not repeated."""
     start = time.monotonic()
-    flags = {"seed": seed, "runtime.device": device}
+    flags = {"seed": seed, "runtime.device": device, "runtime.precision": precision}
     session = open_session(preset, config, set, flags, force=force)
     from metavqa_cli.engine.quickstart import equivalent_commands, next_commands
     from metavqa_cli.engine.quickstart import quickstart as tell

@@ -20,6 +20,12 @@ T = TypeVar("T")
 
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of training and sampling.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--precision", help="Of training and sampling: auto (bf16 on a GPU where it does no harm), fp32, bf16."
+    ),
+]
 DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Name of the dataset in the workspace.")]
 ClipOption = Annotated[
     str | None, typer.Option("--clip", help="tiny, local-dir:DIR, hf-hub:REPO, or open_clip's MODEL/TAG or MODEL/FILE.")

@@ -18,7 +18,7 @@ from metavqa_cli.cli.options import (
     complete_run,
     workspace,
 )
-from metavqa_cli.cli.session import DatasetOption, DeviceOption, SeedOption, finish, open_job
+from metavqa_cli.cli.session import DatasetOption, DeviceOption, PrecisionOption, SeedOption, finish, open_job
 from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.schema.ranges import gamma_list, name_list, seed_list, shard_of, share_list
 
@@ -68,6 +68,7 @@ def table(
     out: OutOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
@@ -81,7 +82,7 @@ def table(
         raise UsageError("--by kind and --by-family are different tables; give one of them")
     if cells and (method or shard):
         raise UsageError("name finished cells, or what is to be measured (--method, --shard), not both")
-    session = _session(preset, config, set, _dataset_of(cells) if cells and not dataset else dataset, device)
+    session = _session(preset, config, set, _dataset_of(cells) if cells and not dataset else dataset, device, precision)
     from metavqa_cli.engine.experiments import reference_specs, table_specs
 
     other, shares = _against(against), asked or usual_shares(session, 0.5, 1.0)
@@ -105,6 +106,7 @@ def sweep(
     out: OutOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
@@ -114,7 +116,7 @@ def sweep(
     """Accuracy against the guidance scale, and against the share of descriptors (Fig. 5 A and B)."""
     part, chosen = shard_of(shard), chosen_format(format, json)
     gammas, seed_numbers, asked = gamma_list(gamma or ["0:3:0.25"]), seed_list(seeds), share_list(descriptors)
-    session = _session(preset, config, set, dataset, device)
+    session = _session(preset, config, set, dataset, device, precision)
     from metavqa_cli.engine.experiments import sweep_specs
 
     shares = asked or usual_shares(session, 1.0)
@@ -132,6 +134,7 @@ def controls(
     out: OutOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
@@ -141,7 +144,7 @@ def controls(
     """Does the text matter? Other questions in place of the right ones, memories of training tasks, regressions."""
     part, chosen = shard_of(shard), chosen_format(format, json)
     seed_numbers, asked = seed_list(seeds), share_list(descriptors)
-    session = _session(preset, config, set, dataset, device)
+    session = _session(preset, config, set, dataset, device, precision)
     from metavqa_cli.engine.experiments import control_specs
     from metavqa_cli.engine.table import verdicts
 
@@ -162,6 +165,7 @@ def cell(
     seed: SeedOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
@@ -177,7 +181,7 @@ def cell(
     if control is not None and control not in QUESTION_CONTROLS:
         raise UsageError(f"--control takes {', '.join(QUESTION_CONTROLS)}; found {control!r}")
     asked = share_list(None if descriptors is None else str(descriptors))
-    session = _session(preset, config, set, dataset, device, {"seed": seed})
+    session = _session(preset, config, set, dataset, device, precision, {"seed": seed})
     from metavqa_cli.engine.scores import CellSpec
     from metavqa_cli.engine.sources import method_of
 
@@ -205,11 +209,11 @@ def methods(format: FormatOption = "auto", json: JsonOption = False) -> None:
 
 def _session(
     preset: str, config: Path | None, set: list[str] | None, dataset: str | None, device: str | None,
-    more: dict[str, Any] | None = None,
+    precision: str | None, more: dict[str, Any] | None = None,
 ) -> "Session":  # fmt: skip
     from dataclasses import replace
 
-    flags = {"dataset.name": dataset, "runtime.device": device, **(more or {})}
+    flags = {"dataset.name": dataset, "runtime.device": device, "runtime.precision": precision, **(more or {})}
     return replace(open_job("cell", preset, config, set, flags), patience=PATIENCE)
 
 

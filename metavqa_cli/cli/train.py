@@ -19,6 +19,7 @@ from metavqa_cli.cli.session import (
     DatasetOption,
     DeviceOption,
     ParentsOption,
+    PrecisionOption,
     ResumeOption,
     SeedOption,
     finish,
@@ -66,6 +67,7 @@ def baseline(
     seed: SeedOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
     preset: PresetOption = "tiny",
@@ -77,7 +79,8 @@ def baseline(
 ) -> None:
     """Train a baseline: Table 2 of the paper, Algorithms 2 to 7."""
     flags = {"baseline.method": method, "baseline.epochs": epochs, "questions.descriptors": descriptors, "seed": seed,
-             "dataset.name": dataset, "runtime.device": device}  # fmt: skip
+             "dataset.name": dataset,
+             "runtime.device": device, "runtime.precision": precision}  # fmt: skip
     session = open_job("baseline", preset, config, set, flags, force=force, resume=resume)
     from metavqa_cli.engine.baselines import train_baseline
     from metavqa_cli.engine.ensure import ensured_dataset, finished_run
@@ -92,6 +95,7 @@ def zoo(
     seed: SeedOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
     preset: PresetOption = "tiny",
@@ -102,7 +106,7 @@ def zoo(
     json: JsonOption = False,
 ) -> None:
     """Fine-tune one classifier for every training task: what the paper's generator learns from."""
-    flags = {"seed": seed, "dataset.name": dataset, "runtime.device": device}
+    flags = {"seed": seed, "dataset.name": dataset, "runtime.device": device, "runtime.precision": precision}
     session = open_job("zoo", preset, config, set, flags, force=force, resume=resume)
     from metavqa_cli.engine.ensure import ensure_init, finished_run
     from metavqa_cli.engine.zoo import build_zoo
@@ -120,6 +124,7 @@ def hvae(
     seed: SeedOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
     preset: PresetOption = "tiny",
@@ -131,7 +136,8 @@ def hvae(
 ) -> None:
     """Train the generator of weights: the paper's VAE of the zoo, or latents trained on the tasks' own loss."""
     flags = {"hvae.objective": objective, "hvae.latent": latent, "seed": seed, "dataset.name": dataset,
-             "hvae.epochs": epochs, "task_latents.epochs": epochs, "runtime.device": device}  # fmt: skip
+             "hvae.epochs": epochs, "task_latents.epochs": epochs,
+             "runtime.device": device, "runtime.precision": precision}  # fmt: skip
     session = open_job("hvae", preset, config, set, flags, force=force, resume=resume)
     from metavqa_cli.engine.ensure import ensure_init, ensure_zoo, finished_run
     from metavqa_cli.engine.generators import train_generator
@@ -151,6 +157,7 @@ def hyperclip(
     seed: SeedOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
     preset: PresetOption = "tiny",
@@ -162,7 +169,7 @@ def hyperclip(
 ) -> None:
     """Train HyperCLIP, which finds the CLIP embedding of weights (Algorithms 1, 9 and 10)."""
     flags = {"hyperclip.epochs": epochs, "questions.descriptors": descriptors, "seed": seed, "dataset.name": dataset,
-             "runtime.device": device}  # fmt: skip
+             "runtime.device": device, "runtime.precision": precision}  # fmt: skip
     session = open_job("hyperclip", preset, config, set, flags, force=force, resume=resume)
     from metavqa_cli.engine.contrast import train_hyperclip
     from metavqa_cli.engine.ensure import finished_run
@@ -181,6 +188,7 @@ def ldm(
     seed: SeedOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
     preset: PresetOption = "tiny",
@@ -192,7 +200,8 @@ def ldm(
 ) -> None:
     """Train HyperLDM, which samples a generator's latents for a question (Algorithms 12 to 14)."""
     flags = {"ldm.gamma": gamma, "ldm.epochs": epochs, "questions.descriptors": descriptors, "seed": seed,
-             "dataset.name": dataset, "runtime.device": device}  # fmt: skip
+             "dataset.name": dataset,
+             "runtime.device": device, "runtime.precision": precision}  # fmt: skip
     session = open_job("ldm", preset, config, set, flags, force=force, resume=resume)
     from metavqa_cli.engine.diffusion import train_ldm
     from metavqa_cli.engine.ensure import finished_run
@@ -212,6 +221,7 @@ def regression(
     seed: SeedOption = None,
     dataset: DatasetOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
     preset: PresetOption = "tiny",
@@ -223,7 +233,8 @@ def regression(
 ) -> None:
     """Train the control without diffusion: from the question straight to a latent, or to weights."""
     flags = {"regression.epochs": epochs, "questions.descriptors": descriptors, "seed": seed,
-             "dataset.name": dataset, "runtime.device": device}  # fmt: skip
+             "dataset.name": dataset,
+             "runtime.device": device, "runtime.precision": precision}  # fmt: skip
     session = open_job("regression", preset, config, set, flags, force=force, resume=resume)
     from metavqa_cli.engine.ensure import ensure_init, ensure_zoo, finished_run
     from metavqa_cli.engine.regression import train_regression

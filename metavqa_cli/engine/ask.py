@@ -46,7 +46,7 @@ class Asker:
     """A loaded HyperLDM with its encoder, ready for many questions."""
 
     def __init__(self, session: Session, run: Run) -> None:
-        self.ldm = HyperLdm(run, session.device, session.config.sampling)
+        self.ldm = HyperLdm(run, session.device, session.config.sampling, session.config.runtime.precision)
         self.workspace, self.device = session.workspace, session.device
         self.encoder: ClipEncoder = session.encoder
         check_encoder(self.ldm.header["encoder"], self.encoder, f"the run {run.id}")

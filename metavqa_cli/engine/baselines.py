@@ -220,13 +220,13 @@ def train_baseline(session: Session) -> Iterator[Event]:
 
 
 def _train_baseline(session: Session, run: Run) -> Iterator[Event | dict[str, Any]]:
-    config, layout = session.config, layout_of(session)
+    config, layout, method = session.config, layout_of(session), session.config.baseline.method
     dataset = open_dataset(session.workspace, config.dataset.name)
     data, validation = (dataset.arena(split, session.device) for split in ("train", "validation"))
     training: Any = baseline_training(config, layout, data, validation)  # a Trainable, whichever it is
-    plan = training_plan(config, len(data), config.recipe(), patience=PATIENCE)
+    plan = training_plan(config, len(data), config.recipe(), patience=PATIENCE, arithmetic=session.arithmetic(method))
     yield from train(run, training, plan, session.device)
     tensors = {name: value.detach() for name, value in training.module.state_dict().items()} | training.extra()
-    header = {"layout": layout.to_dict(), "method": config.baseline.method, "hidden": list(config.hnet.hidden)}
+    header = {"layout": layout.to_dict(), "method": method, "hidden": list(config.hnet.hidden)}
     save_model(run, session, tensors, header)
-    yield {"method": config.baseline.method, "validation": training.validate(training.module)}
+    yield {"method": method, "validation": training.validate(training.module)}

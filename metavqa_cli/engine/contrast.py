@@ -80,7 +80,9 @@ def _train_hyperclip(session: Session, parents: dict[str, Run], run: Run) -> Ite
     decoder = Decoder(load_model(parents["generator"], session.device))
     zoo = load_model(parents["zoo"], session.device).tensors["train"] if "zoo" in parents else None
     training = HyperclipTraining(config, decoder, zoo, data, validation)
-    plan = training_plan(config, len(data), config.hyperclip, patience=PATIENCE)
+    plan = training_plan(
+        config, len(data), config.hyperclip, patience=PATIENCE, arithmetic=session.arithmetic("hyperclip")
+    )
     yield from train(run, training, plan, session.device)
     tensors = {f"hyperclip.{name}": value.detach() for name, value in training.module.state_dict().items()}
     tensors |= {f"whitener.{name}": value for name, value in training.questions.whitener.state_dict().items()}

@@ -1,5 +1,6 @@
 """`metavqa train ldm`: HyperLDM on a generator's latents, conditioned on the questions (Algorithms 12 to 14)."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from metavqa_cli.engine.lineage import (
 )
 from metavqa_cli.engine.loop import batch_indices, train
 from metavqa_cli.engine.measure import mean_accuracy, training_plan
+from metavqa_cli.engine.precision import Arithmetic, Asked, arithmetic
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
 from metavqa_cli.guidance.anchor import QuestionAnchor, learned_metric
@@ -124,8 +126,15 @@ class LdmTraining:
 
     def sampler(self, module: Denoiser, trust: float) -> "LatentSampler":
         """What the parameters of ``module`` sample."""
+        how = arithmetic(self.config.runtime.precision, self.data.e.device, "sampling")
         return LatentSampler(
-            module, self.schedule, self.scaler, self.whitener, self.anchor, self.config.sampling, trust
+            in_arithmetic(module, how),
+            self.schedule,
+            self.scaler,
+            self.whitener,
+            self.anchor,
+            self.config.sampling,
+            trust,
         )
 
     def accuracy(self, module: Denoiser, gamma: float, samples: int, trust: float = 1.0) -> float:
@@ -212,7 +221,8 @@ def _train_ldm(session: Session, generator: Run, run: Run) -> Iterator[Event | d
     data, validation = (dataset.arena(split, session.device) for split in ("train", "validation"))
     decoder = Decoder(load_model(generator, session.device))
     training = LdmTraining(config, decoder, data, validation)
-    plan = training_plan(config, len(data), settings, ema=settings.ema, decay=settings.decay)
+    how = session.arithmetic("ldm")
+    plan = training_plan(config, len(data), settings, ema=settings.ema, decay=settings.decay, arithmetic=how)
     yield from train(run, training, plan, session.device)
     gamma, trust, measured = chosen_guidance(training)
     yield Narrated(
@@ -248,14 +258,14 @@ def chosen_guidance(training: LdmTraining) -> tuple[float, float, dict[tuple[flo
 class HyperLdm:
     """A finished HyperLDM run with its generator: question embeddings to weights."""
 
-    def __init__(self, run: Run, device: torch.device, sampling: Sampling) -> None:
+    def __init__(self, run: Run, device: torch.device, sampling: Sampling, precision: Asked = "auto") -> None:
         model = load_model(run, device)
         self.run, self.gamma = run, float(model.header["gamma"])
         self.header = model.header
         settings = trained_with(model).ldm
         self.decoder = Decoder(load_model(parent_run(run, "generator"), device))
         self.sampler = LatentSampler(
-            _denoiser(model, settings), schedule_of(settings),
+            in_arithmetic(_denoiser(model, settings), arithmetic(precision, device, "sampling")), schedule_of(settings),
             LatentScaler(model.tensors["scaler.mean"], model.tensors["scaler.std"]),
             QuestionWhitener(model.tensors["whitener.mean"], model.tensors["whitener.transform"]),
             QuestionAnchor(*(model.tensors[f"anchor.{name}"] for name in ANCHOR)), sampling,
@@ -276,6 +286,11 @@ def _denoiser(model: Model, settings: Ldm) -> Denoiser:
     state = {name[9:]: value for name, value in model.tensors.items() if name.startswith("denoiser.")}
     module.load_state_dict(state, assign=True)
     return module.requires_grad_(False).eval()
+
+
+def in_arithmetic(denoiser: Denoiser, how: Arithmetic) -> Denoiser:
+    """What samples in the place of ``denoiser``: for bf16 a copy, half of whose bytes are read in every step."""
+    return copy.deepcopy(denoiser).to(torch.bfloat16) if how == "bf16" else denoiser
 
 
 def newest_ldm(session: Session, on: str | None = None, own_seed_first: bool = False) -> Run:

@@ -128,12 +128,19 @@ def _train_generator(session: Session, parents: dict[str, Run], run: Run) -> Ite
     data, validation = (dataset.arena(split, session.device) for split in ("train", "validation"))
     models = {role: load_model(parent, session.device) for role, parent in parents.items()}
     training = _training(config, layout, models, data, validation)
+    how = session.arithmetic(settings.objective)
     if settings.objective == "weights":
-        plan = training_plan(config, len(data), settings, clip_apart=("encoder", "decoder"))  # A.7.1
+        plan = training_plan(config, len(data), settings, clip_apart=("encoder", "decoder"), arithmetic=how)  # A.7.1
     else:  # a latent is seen once an epoch, the decoder at every step
         pace = config.task_latents
         plan = training_plan(
-            config, len(data), pace, rates={"mu": pace.z_lr}, weight_decay=pace.weight_decay, decay=pace.decay
+            config,
+            len(data),
+            pace,
+            rates={"mu": pace.z_lr},
+            weight_decay=pace.weight_decay,
+            decay=pace.decay,
+            arithmetic=how,
         )
     yield from train(run, training, plan, session.device)
     module, z = training.module, training.latents()

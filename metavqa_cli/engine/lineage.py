@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
+from metavqa_cli.engine.precision import part_of
 from metavqa_cli.engine.session import Session, memory_explained
 from metavqa_cli.methods.registry import BY_KEY
 from metavqa_cli.schema.config import CONDITIONAL, RUN_SECTIONS, Config
@@ -79,7 +80,7 @@ def perform(session: Session, kind: str, parents: Mapping[str, Run], extra: Resu
         if run.state() == "finished":  # by another process, since we looked
             yield from _reused(run)
         else:
-            yield from _recorded(run, work)
+            yield from _recorded(run, work, session)
 
 
 def _chosen_run(session: Session, kind: str, parents: Mapping[str, Run], extra: Result) -> Run:
@@ -131,11 +132,12 @@ def _reused(run: Run) -> Iterator[Event]:
     yield RunFinished(run.id, run.result() or {})
 
 
-def _recorded(run: Run, work: Work) -> Iterator[Event]:
+def _recorded(run: Run, work: Work, session: Session) -> Iterator[Event]:
     result: Result = {}
     step = 0
     try:
         with memory_explained():
+            precision = _note_precision(run, session)
             for event in work(run):
                 if isinstance(event, dict):
                     result = event
@@ -143,6 +145,7 @@ def _recorded(run: Run, work: Work) -> Iterator[Event]:
                 step = getattr(event, "step", step)
                 run.append(event)
                 yield event
+        result = {**result, "precision": ", then ".join(precision)}
         run.finish(result)
     except (InterruptedJob, KeyboardInterrupt, GeneratorExit):
         with suppress(JobError):  # a full disk must not hide why the job ended
@@ -156,6 +159,16 @@ def _recorded(run: Run, work: Work) -> Iterator[Event]:
     finished = RunFinished(run.id, result)
     run.append(finished)
     yield finished
+
+
+def _note_precision(run: Run, session: Session) -> list[str]:
+    """What the run is computed in, in the manifest too: after a resumption with another precision, each in turn."""
+    manifest = run.manifest()
+    how = session.arithmetic(part_of(run.kind, manifest.get("variant")))
+    before = manifest.get("precision", []) if run.state_path.exists() else []
+    noted: list[str] = before if before[-1:] == [how] else [*before, how]
+    run.amend({"precision": noted})
+    return noted
 
 
 def started(run: Run, total: int) -> RunStarted:
@@ -172,6 +185,7 @@ def save_model(run: Run, session: Session, tensors: dict[str, Tensor], header: d
         "parents": manifest["parents"],
         "dataset": manifest["dataset"],
         "encoder": manifest["encoder"],
+        "precision": manifest["precision"],
         "config": session.config.model_dump(mode="json"),
     }
     save_tensors(run.model_path, tensors, {**common, **header})

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from metavqa_cli.engine.precision import Arithmetic, computing
 from metavqa_cli.schema.errors import InterruptedJob, JobError
 from metavqa_cli.schema.events import CheckpointSaved, Event, RunStarted, StepLogged, ValidationMeasured
 from metavqa_cli.store.runs import Run
@@ -68,6 +69,8 @@ class Plan:
     """Decoupled (Loshchilov and Hutter, 2019), of the parameters without a rate of their own."""
     decay: float = 0.0
     """Last share of the steps in which the learning rates fall linearly to zero."""
+    arithmetic: Arithmetic = "fp32"
+    """Of the loss; parameters, their average and the optimiser stay in fp32."""
     clip_apart: tuple[str, ...] = ()
     """Parts of the module whose gradient norms are limited each by itself; what is left, together."""
 
@@ -150,7 +153,7 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
             factor = rate_factor(plan, progress.step)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = factor * rate
-            metrics = _step(trainable, optimizer, clipped, plan, progress.step)
+            metrics = _step(trainable, optimizer, clipped, plan, progress.step, device)
             if average is not None:
                 average.update_parameters(module)
             progress.step += 1
@@ -191,9 +194,11 @@ def _step(
     clipped: list[list[nn.Parameter]],
     plan: Plan,
     step: int,
+    device: torch.device,
 ) -> Callable[[], dict[str, float]]:
     """One update; returns a function that reads the metrics, so that a device is only waited for to show them."""
-    loss, metrics = trainable.loss(step, torch.Generator().manual_seed(mix(plan.seed, step)))
+    with computing(device, plan.arithmetic):
+        loss, metrics = trainable.loss(step, torch.Generator().manual_seed(mix(plan.seed, step)))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = torch.stack([nn.utils.clip_grad_norm_(group, plan.grad_clip) for group in clipped]).norm()

@@ -89,7 +89,8 @@ def _train_regression(session: Session, target: Run, run: Run) -> Iterator[Event
     data, validation = (dataset.arena(split, session.device) for split in ("train", "validation"))
     training = RegressionTraining(config, Target(load_model(target, session.device)), data, validation)
     settings = config.regression
-    yield from train(run, training, training_plan(config, len(data), settings, ema=settings.ema), session.device)
+    plan = training_plan(config, len(data), settings, ema=settings.ema, arithmetic=session.arithmetic("regression"))
+    yield from train(run, training, plan, session.device)
     tensors = {f"regression.{name}": value.detach() for name, value in training.module.state_dict().items()}
     tensors |= {f"whitener.{name}": value for name, value in training.questions.whitener.state_dict().items()}
     save_model(run, session, tensors, {"embed": data.e.shape[1]})

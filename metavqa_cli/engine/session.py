@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 
 from metavqa_cli.clip.encoder import ClipEncoder, load_encoder
+from metavqa_cli.engine.precision import Arithmetic, arithmetic
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import DeviceError
 from metavqa_cli.store.locks import PATIENCE_SECONDS
@@ -31,6 +32,10 @@ class Session:
     @cached_property
     def device(self) -> torch.device:
         return choose_device(self.config.runtime.device)
+
+    def arithmetic(self, part: str) -> Arithmetic:
+        """What ``part`` is to be computed in (``precision.arithmetic``)."""
+        return arithmetic(self.config.runtime.precision, self.device, part)
 
     @cached_property
     def encoder(self) -> ClipEncoder:
@@ -75,7 +80,9 @@ def memory_explained() -> Iterator[None]:
 
 
 def prepare_torch(config: Config) -> None:
-    """Threads and reproducibility for this process, as configured."""
+    """Threads, reproducibility and the arithmetic of a GPU for this process. ``DeviceError`` as ``choose_device``."""
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     torch.backends.cudnn.benchmark = False
+    if choose_device(config.runtime.device).type == "cuda":  # elsewhere the setting means other arithmetic
+        torch.set_float32_matmul_precision("highest" if config.runtime.precision == "fp32" else "high")

@@ -63,11 +63,12 @@ class Denoiser(nn.Module):
     def forward(
         self, z_t: Float[Tensor, "batch latent"], t: Int64[Tensor, " batch"], e: Float[Tensor, "batch embed"]
     ) -> Float[Tensor, "batch latent"]:
-        condition = torch.cat([e * self.embed**0.5, time_embedding(t, self.time_dim).to(e)], dim=-1)
-        h = z_t
+        own = self.out.weight  # in bf16 when it samples so; the latents that it moves stay as they are
+        condition = torch.cat([e * self.embed**0.5, time_embedding(t, self.time_dim).to(e)], dim=-1).to(own)
+        h = z_t.to(own)
         for block in self.blocks:
             h = block(h, condition)
-        return self.out(torch.cat([h, condition], dim=-1))
+        return self.out(torch.cat([h, condition], dim=-1)).to(z_t)
 
 
 class LatentScaler(nn.Module):

@@ -27,6 +27,9 @@ class Runtime(Section):
     """Where the work runs. Never part of a run's identity."""
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="arithmetic of training and sampling; auto: on a GPU bf16 where accuracy allows, else TF32"
+    )
     threads: int = Field(0, ge=0, description="CPU threads for tensor work; 0 means all cores")
     workers: int = Field(0, ge=0, description="processes that draw or decode images; 0 means all cores")
     image_batch: Positive = Field(256, description="images that the encoder sees at once")

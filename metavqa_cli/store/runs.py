@@ -88,6 +88,10 @@ class Run:
         """Mark the run as finished with ``result``."""
         write_json(self.path / "result.json", result)
 
+    def amend(self, values: dict[str, Any]) -> None:
+        """Add ``values`` to the manifest. For whoever holds the run's lock."""
+        write_json(self.path / "run.json", {**self.manifest(), **values})
+
     def state(self) -> RunState:
         """finished: has a result; running: a living process holds the lock; else how its last process ended."""
         if (self.path / "result.json").is_file():

@@ -1,0 +1,56 @@
+"""Which arithmetic each part computes in. No part of a run's identity, but its manifest and result say which it was.
+
+Matrix products are all that differs: parameters, their averages, the optimiser and the schedules stay in fp32.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+
+from metavqa_cli.schema.errors import DeviceError
+
+Asked = Literal["auto", "fp32", "bf16"]
+Arithmetic = Literal["fp32", "tf32", "bf16"]
+"""``tf32``: operands of an fp32 product cut to 10 bits of mantissa by a GPU; ``bf16``: to 7 bits, sums in fp32."""
+
+EXACT = ("zoo", "identify")
+"""Kinds of runs without a training loop or a denoiser: never in bf16."""
+TOLERANT: tuple[str, ...] = ("sampling",)
+"""Parts whose accuracy bf16 leaves alone, by ``python -m tests.bench.precision``."""
+
+
+def arithmetic(asked: Asked, device: torch.device, part: str) -> Arithmetic:
+    """What ``part`` computes in: a baseline's method, a generator's objective, ``sampling``, or a kind of run.
+
+    auto is bf16 for the parts of ``TOLERANT`` on a GPU that has it; what stays in fp32 there is TF32 unless fp32 was
+    asked for. ``DeviceError`` when bf16 was asked for and the device cannot.
+    """
+    full: Arithmetic = "tf32" if device.type == "cuda" and asked != "fp32" else "fp32"
+    if asked == "bf16" and not _has_bf16(device):
+        raise DeviceError(f"the device {str(device)!r} cannot compute in bf16; use --precision auto or fp32")
+    if part in EXACT or asked == "fp32":
+        return full
+    wanted = asked == "bf16" or (device.type == "cuda" and part in TOLERANT and _has_bf16(device))
+    return "bf16" if wanted else full
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu"  # everywhere, though only some are faster with it
+
+
+@contextmanager
+def computing(device: torch.device, how: Arithmetic) -> Iterator[None]:
+    """Matrix products of the body in ``how``; what they return may be of that type."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=how == "bf16"):
+        yield
+
+
+def part_of(kind: str, variant: str | None) -> str:
+    """The part that a run of ``kind`` and ``variant`` is, as ``arithmetic`` knows it."""
+    if kind in ("baseline", "hvae"):
+        return str(variant)
+    return "sampling" if kind in ("eval", "cell", "novelty") else kind
