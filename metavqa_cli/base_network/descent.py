@@ -59,6 +59,11 @@ def _losses(layout: WeightLayout, W: Tensor, batch: TaskBatch, logit_scale: floa
     return task_loss(answer_logits(layout, W, batch, logit_scale), batch.labels, batch.example_mask)
 
 
+def _where_on(change: Float[Tensor, "T N H"], u: Float[Tensor, "T N H"]) -> Float[Tensor, "T N H"]:
+    """``change`` of what hidden units see where they are on, else 0; a product with a mask takes four times as long."""
+    return torch.ops.aten.threshold_backward(change, u, 0)
+
+
 def _reordered(batch: TaskBatch, rows: Tensor) -> TaskBatch:
     return TaskBatch(**{field.name: getattr(batch, field.name)[rows] for field in fields(batch)})
 
@@ -154,7 +159,7 @@ class _Problem:
         for n in active:
             part, u, W2_n = self.first(n), pre[:n].relu(), W2[:n]
             head = part.head(torch.baddbmm(shifted[:n], u, W2_n.mT, alpha=H))
-            du = torch.bmm(head.dy, W2_n).mul_(u > 0)  # times H: ∂loss/∂pre
+            du = _where_on(torch.bmm(head.dy, W2_n), u)  # times H: ∂loss/∂pre
             if tape is not None:
                 tape.append(_Step(u, W2_n.clone(), head))
             W2_n.baddbmm_(head.dy.mT, u, alpha=-lr * H)
@@ -180,11 +185,11 @@ class _Problem:
         moved = torch.zeros_like(pre_dot)
         for step in reversed(tape):
             n = len(step.u)
-            part, positive, V2_n, dy = self.first(n), step.u > 0, V2[:n], step.head.dy
-            u_dot = pre_dot[:n] * positive
+            part, V2_n, dy = self.first(n), V2[:n], step.head.dy
+            u_dot = _where_on(pre_dot[:n], step.u)
             y_dot = torch.baddbmm(v2[:n, None], u_dot, step.W2.mT, alpha=H).baddbmm_(step.u, V2_n.mT, alpha=H)
             dy_dot = part.head_change(step.head, y_dot)
-            du_dot = torch.bmm(dy_dot, step.W2).baddbmm_(dy, V2_n).mul_(positive)
+            du_dot = _where_on(torch.bmm(dy_dot, step.W2).baddbmm_(dy, V2_n), step.u)
             V2_n.baddbmm_(dy_dot.mT, step.u, alpha=-lr * H).baddbmm_(dy.mT, u_dot, alpha=-lr * H)
             v2[:n].sub_(dy_dot.sum(1), alpha=lr)
             moved[:n].add_(du_dot)
