@@ -62,8 +62,8 @@ class Asker:
 
     @cached_property
     def known(self) -> dict[str, Task]:
-        """The training tasks by their questions; none without the dataset."""
-        return {} if self.dataset is None else {task.question: task for task in self.dataset.tasks.of("train")}
+        """The training tasks, without their examples, by their questions; none without the dataset."""
+        return {} if self.dataset is None else {task.question: task for task in self.dataset.questions.of("train")}
 
     @cached_property
     def known_e(self) -> Tensor:

@@ -40,6 +40,11 @@ class DatasetFolder:
         return load_tasks(self.path / TASKS)
 
     @cached_property
+    def questions(self) -> TaskSet:
+        """The tasks without their examples, read in a tenth of the time."""
+        return load_tasks(self.path / TASKS, examples=False)
+
+    @cached_property
     def annotations(self) -> Annotations | None:
         """What VQA's annotators said; None where the source has no annotations."""
         return load_annotations(self.path / ANNOTATIONS)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,32 @@ def test_any_text_survives_the_disk(
     tasks = TaskSet((Task(question, "{}", tuple(answers), ((image, 0),), (), "test"), CAR))
     dump_tasks(path, tasks)
     assert load_tasks(path) == tasks
+
+
+def without_examples(tasks: TaskSet) -> TaskSet:
+    return TaskSet(tuple(replace(task, support=(), query=()) for task in tasks.tasks))
+
+
+@settings(max_examples=100)
+@given(st.lists(text, min_size=1, max_size=3, unique=True), st.lists(text | st.sampled_from(['", "split": ', '": '])))
+def test_tasks_are_read_without_their_examples(
+    tmp_path_factory: pytest.TempPathFactory, answers: list[str], images: list[str]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "questions.jsonl"
+    pairs = tuple((image, 0) for image in images)
+    texts = ('is it in, "support": [ or {}, "split": ', '{}, "support": [["x", 0]], "split": ')
+    tasks = TaskSet((Task(*texts, tuple(answers), pairs, pairs[:1], "train", '"family"'), CAR, DOG))
+    dump_tasks(path, tasks)
+    assert load_tasks(path, examples=False) == without_examples(tasks)
+
+
+def test_examples_are_left_out_whatever_the_order_of_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    dump_tasks(path, TaskSet((CAR, DOG)))
+    records = [json.loads(line) for line in path.read_bytes().splitlines()]
+    keys = ("support", "answers", "query", "split", "template", "family", "novelty", "question")
+    path.write_text("".join(json.dumps({key: record[key] for key in keys}) + "\n" for record in records))
+    assert load_tasks(path, examples=False) == without_examples(TaskSet((CAR, DOG)))
 
 
 @pytest.mark.parametrize("character", ["\u2028", "\x85", "\r", "\x0b", "\x1e"])
