@@ -17,36 +17,43 @@ COLUMNS = ("image", "answer", "probability", "ranked", "zero-shot CLIP")
 
 
 class Printer:
-    """Prints the answers of one command: as they come where that is readable, at the end where it is one document."""
+    """Prints the answers of one command, each when it comes; those to ``many`` questions are one document."""
 
     def __init__(self, format: Format, many: bool) -> None:
         self.format, self.many = format, many
-        self.at_once = not many or format in ("human", "jsonl") or (format == "auto" and console.is_terminal("stdout"))
-        self.answers: list[Answer] = []
+        self.is_table = format in ("csv", "markdown") or (format == "auto" and not console.is_terminal("stdout"))
+        self.shown = 0
+
+    def __enter__(self) -> "Printer":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Complete the document, also when work ends after some answers."""
+        if kind is None or self.shown:
+            self._close()
 
     def show(self, answer: "Answer") -> None:
-        """Print one answer, or keep it for the end."""
+        """Print one answer."""
         for warning in answer.warnings:
             console.warn(warning)
         self._narrate(answer)
-        if not self.at_once:
-            self.answers.append(answer)
+        if self.format == "json" and self.many:
+            console.emit_item(as_record(answer), first=not self.shown)
         elif self.format in ("json", "jsonl"):
             console.emit(as_record(answer), self.format)
+        elif self.is_table and self.many:
+            found = [{"question": answer.classifier.question, **row} for row in rows(answer.judgements)]
+            console.emit(found, self.format, ("question", *COLUMNS), titles=not self.shown)
         else:
             console.emit(rows(answer.judgements), self.format, COLUMNS)
+        self.shown += 1
         sys.stdout.flush()  # whoever types questions into a pipe waits for each answer
 
-    def close(self) -> None:
-        """Print what was kept."""
-        if self.at_once:
-            return
-        if self.format == "json":
-            console.emit([as_record(answer) for answer in self.answers], self.format)
-        else:
-            table = [{"question": answer.classifier.question, **row}
-                     for answer in self.answers for row in rows(answer.judgements)]  # fmt: skip
-            console.emit(table, self.format, ("question", *COLUMNS))
+    def _close(self) -> None:
+        if self.format == "json" and self.many:
+            console.emit_end(empty=not self.shown)
+        elif self.is_table and self.many and not self.shown:
+            console.emit([], self.format, ("question", *COLUMNS))
 
     def _narrate(self, answer: "Answer") -> None:
         if self.format in ("json", "jsonl"):

@@ -97,16 +97,15 @@ def ask(
     loaded = load_images(asker.encoder, images, limit)
     if not loaded.names:
         raise_for(loaded.errors, False)
-    printer = Printer(chosen_format(format, json), many=question == STDIN)
     errors: list[MetaVQAError] = []
     answered = True
-    if question == STDIN:
-        errors, answered = _ask_each(asker, request, loaded, printer)
-    else:
-        answer = asker.ask(request, loaded.names, loaded.x)
-        printer.show(answer)
-        _draw(sheet, answer)
-    printer.close()
+    with Printer(chosen_format(format, json), many=question == STDIN) as printer:
+        if question == STDIN:
+            errors, answered = _ask_each(asker, request, loaded, printer)
+        else:
+            answer = asker.ask(request, loaded.names, loaded.x)
+            printer.show(answer)
+            _draw(sheet, answer)
     raise_for([*errors, *loaded.errors], answered)
 
 

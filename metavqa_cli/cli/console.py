@@ -128,12 +128,14 @@ def wants_color(stream: Stream) -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or is_terminal(stream)
 
 
-def emit(data: Row | Sequence[Row], format: Format = "auto", columns: Sequence[str] | None = None) -> None:
+def emit(
+    data: Row | Sequence[Row], format: Format = "auto", columns: Sequence[str] | None = None, titles: bool = True
+) -> None:
     """Print rows, or one record, on stdout.
 
     json and jsonl hold every key; csv, markdown, human and plain (what ``auto`` is outside a terminal: tab-separated)
     hold ``columns``, by default the keys of the first row. A record is printed as one row of csv, else as key-value
-    lines.
+    lines. Without ``titles`` the rows continue a table of csv, markdown or plain that was begun before.
     """
     record = isinstance(data, Mapping)
     rows: list[Row] = [data] if isinstance(data, Mapping) else list(data)
@@ -143,17 +145,27 @@ def emit(data: Row | Sequence[Row], format: Format = "auto", columns: Sequence[s
         for row in rows:
             print(_json(row))
     elif format == "csv":
-        print(as_csv(rows, list(columns or (rows[0] if rows else ()))), end="")
+        print(as_csv(rows, list(columns or (rows[0] if rows else ())), titles), end="")
     else:
         chosen = list(columns or (rows[0] if rows else ()))
         cells = [[_cell(row.get(name)) for name in chosen] for row in rows]
         lines, head = (list(zip(map(_cell, chosen), cells[0], strict=True)), None) if record else (cells, chosen)
         if format == "markdown":
-            print(_markdown(lines, head or ("key", "value")), end="")
+            print(_markdown(lines, head or ("key", "value"), titles), end="")
         elif format == "human" or is_terminal("stdout"):
             _print_table(lines, head)
         else:
-            print("".join("\t".join(line) + "\n" for line in [*([head] if head else []), *lines]), end="")
+            print("".join("\t".join(line) + "\n" for line in [*([head] if head and titles else []), *lines]), end="")
+
+
+def emit_item(record: Row, first: bool) -> None:
+    """Print one record of a JSON list that grows; with ``emit_end`` it is what ``emit`` prints of the whole list."""
+    print("[\n  " if first else ",\n  ", _json(record, indent=2).replace("\n", "\n  "), sep="", end="")
+
+
+def emit_end(empty: bool) -> None:
+    """End the list of ``emit_item``, to which nothing was added when ``empty``."""
+    print("[]" if empty else "\n]")
 
 
 def _json(value: Any, indent: int | None = None) -> str:
@@ -172,14 +184,15 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def as_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
-    """The ``columns`` of rows as CSV with a head."""
+def as_csv(rows: Iterable[Row], columns: Sequence[str], titles: bool = True) -> str:
+    """The ``columns`` of rows as CSV, with a head of ``titles``."""
     import csv
     import io
 
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([neutral(name) for name in columns])
+    if titles:
+        writer.writerow([neutral(name) for name in columns])
     for row in rows:
         writer.writerow(["" if row.get(name) is None else neutral(_text(row[name])) for name in columns])
     return buffer.getvalue()
@@ -193,12 +206,12 @@ def _cell(value: Any) -> str:
     return "-" if value is None or value == "" else neutral(_text(value), one_line=True)
 
 
-def _markdown(lines: Sequence[Sequence[str]], head: Sequence[str]) -> str:
+def _markdown(lines: Sequence[Sequence[str]], head: Sequence[str], titles: bool = True) -> str:
     """A table as GitHub reads it; columns of numbers are aligned to the right."""
     columns = list(zip(*lines, strict=True)) or [()] * len(head)
     marks = ["---:" if column and all(map(NUMBER.fullmatch, column)) else "---" for column in columns]
     escaped = [[MARKUP.sub(r"\\\g<0>", cell) for cell in line] for line in [head, *lines]]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [escaped[0], marks, *escaped[1:]])
+    return "".join(f"| {' | '.join(line)} |\n" for line in [*([escaped[0], marks] if titles else []), *escaped[1:]])
 
 
 def _print_table(lines: Sequence[Sequence[str]], head: Sequence[str] | None) -> None:

@@ -3,6 +3,11 @@
 import csv
 import io
 import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,7 @@ from metavqa_cli.store import runs
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.cli.pipeline import data, furnished, photos
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import ROOT, Terminal
 
 QUESTION = "What color is the car?"
 ANSWERS = ["--answers", "red,blue,green"]
@@ -108,6 +113,87 @@ def test_stdin_as_json_lines_and_as_csv(metavqa: Terminal, monkeypatch: pytest.M
     typed(monkeypatch, *questions)
     rows = list(csv.DictReader(io.StringIO(metavqa("ask", "-", *photos(2), *ANSWERS, "--format", "csv").out)))
     assert [(row["question"], row["image"]) for row in rows] == [(q, image) for q in questions for image in photos(2)]
+
+
+class Asking(io.StringIO):
+    """A stdin whose next question is typed when ``told`` has everything about the one before, and not earlier."""
+
+    def __init__(self, questions: list[str], told: "Told") -> None:
+        super().__init__()
+        self.questions, self.told, self.seen = questions, told, [""]
+
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]
+        for question in self.questions:
+            yield question + "\n"
+            self.seen.append(self.told.flushed)
+
+
+class Told(io.StringIO):
+    """A stdout that is read at the other end; ``flushed`` is what has arrived there."""
+
+    encoding = "utf-8"  # type: ignore[assignment]
+    flushed = ""
+
+    def flush(self) -> None:
+        self.flushed = self.getvalue()
+
+
+@pytest.mark.parametrize("format", ["auto", "human", "json", "jsonl", "csv", "markdown"])
+def test_each_question_is_answered_before_the_next_is_read(
+    metavqa: Terminal, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    told = Told()
+    asking = Asking([QUESTION, "How many boats are there?", "Where is the boat?"], told)
+    monkeypatch.setattr("sys.stdin", asking)
+    monkeypatch.setattr("sys.stdout", told)
+    photo, other = photos(2)
+    assert metavqa("ask", "-", photo, other, *ANSWERS, "--format", format).code == 0
+    for before, after in pairwise(asking.seen):
+        new = after.removeprefix(before)
+        assert after.startswith(before) and photo in new and other in new
+    whole = told.getvalue()
+    if format == "json":
+        assert [made["question"] for made in json.loads(whole)] == asking.questions
+        assert whole == json.dumps(json.loads(whole), indent=2) + "\n"
+    elif format in ("auto", "csv", "markdown"):
+        assert whole.count("probability") == 1  # the head
+        assert whole.count("\n") == 1 + (format == "markdown") + 6
+
+
+def test_a_stream_that_is_broken_off_is_still_one_document(metavqa: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Iterator[str]:
+        yield QUESTION
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metavqa_cli.cli.ask._lines", broken)
+    done = metavqa("ask", "-", *photos(1), *ANSWERS, "--json")
+    assert done.code == 130
+    assert [made["question"] for made in json.loads(done.out)] == [QUESTION]
+
+
+def test_a_stream_without_an_answer_is_an_empty_document(metavqa: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    for format, expected in (("json", "[]\n"), ("csv", "question,image,answer,probability,ranked,zero-shot CLIP\n")):
+        typed(monkeypatch, "word " * 2000)
+        done = metavqa("ask", "-", *photos(1), *ANSWERS, "--format", format)
+        assert (done.code, done.out) == (2, expected)
+
+
+def test_a_person_at_a_pipe_is_answered_at_once_from_what_was_loaded_once(tmp_path: Path, full: Workspace) -> None:
+    """The second question is asked after the first was answered, and after workspace and images are gone."""
+    photo = shutil.copy(photos(1)[0], tmp_path / "photo.png")
+    command = [sys.executable, "-m", "metavqa_cli", "-q", "-w", str(full.root), "ask", "-", photo, "--format", "jsonl"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=ROOT, text=True, bufsize=1, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(f"{QUESTION}\n")
+        assert json.loads(process.stdout.readline())["question"] == QUESTION
+        shutil.rmtree(full.root)
+        photo.unlink()
+        process.stdin.write("How many cars are there?\n")
+        again = json.loads(process.stdout.readline())
+        assert (again["question"], again["images"][0]["image"]) == ("How many cars are there?", str(photo))
+        process.stdin.close()
+        assert process.wait(60) == 0
 
 
 def test_a_bad_question_on_stdin_does_not_stop_the_others(metavqa: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
