@@ -1,4 +1,4 @@
-"""The front door is light: help, completion and listings import nothing heavy and answer at once."""
+"""The front door is light: help, completion and listings import nothing heavy, and an answer torch alone."""
 
 import json
 import time
@@ -8,6 +8,8 @@ import pytest
 
 from metavqa_cli.engine.verify import describe_files
 from metavqa_cli.tasks.taskset import Task, TaskSet, dump_tasks
+from tests import miniature
+from tests.cli.pipeline import photos
 from tests.cli.terminal import python
 
 TASK = Task("What is it?", "it is {}", ("a", "b"), (("1", 0),), (("2", 1),), "train")
@@ -17,6 +19,17 @@ import json, sys
 from metavqa_cli.cli.app import run
 code = run(sys.argv[1:])
 print(json.dumps({{"code": code, "heavy": [name for name in {HEAVY!r} if name in sys.modules]}}), file=sys.stderr)
+"""
+SLOW = (
+    "open_clip", "timm", "torchvision", "transformers", "huggingface_hub", "ftfy", "regex", "scipy", "sympy",
+    "diffusers", "matplotlib", "rich", "textual", "torch._dynamo", "torch._inductor", "torch.distributed.tensor",
+    "torch.onnx",
+)  # fmt: skip
+ANSWERING = f"""
+import json, sys
+from metavqa_cli.cli.app import run
+code = run(sys.argv[1:])
+print(json.dumps({{"code": code, "slow": [name for name in {SLOW!r} if name in sys.modules]}}), file=sys.stderr)
 """
 COMPLETING = f"""
 import json, sys
@@ -40,6 +53,14 @@ def test_listing_commands_import_nothing_heavy(tmp_path: Path, command: str) -> 
     report = json.loads(done.err.splitlines()[-1])
     assert report == {"code": 0, "heavy": []}
     assert done.out or command == "config validate"
+
+
+def test_an_answer_takes_torch_and_nothing_else_that_is_slow_to_import(tmp_path: Path) -> None:
+    workspace, photo = miniature.copy(tmp_path / "workspace"), photos(1)[0]
+    asked = ["ask", "What color is the car?", photo, "--answers", "red,blue"]
+    done = python("-c", ANSWERING, "-w", str(workspace.root), *asked, cwd=tmp_path)
+    assert json.loads(done.err.splitlines()[-1]) == {"code": 0, "slow": []}
+    assert photo in done.out
 
 
 @pytest.mark.parametrize("command", ["info", "show", "verify", "ls"])
