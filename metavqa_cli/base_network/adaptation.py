@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from metavqa_cli.tasks.transfer import to_device
+
 Order = Literal["none", "first", "second"]
 
 
@@ -20,16 +22,17 @@ def inner_loop(
     """Weights, or latents, after plain gradient descent from ``start``.
 
     ``loss_of`` maps [task D] to the tasks' losses [task], of which the sum is differentiated, so that each task
-    follows its own gradient whatever else is in the batch. With ``steps`` [task], a task stands still after its own
-    count. ``order`` says what a later backward pass sees: "none" a constant, "first" the inner gradients as constants
-    (FOMAML), "second" everything (MAML).
+    follows its own gradient whatever else is in the batch. With ``steps`` [task] (on the CPU, so that no GPU is waited
+    for), a task stands still after its own count. ``order`` says what a later backward pass sees: "none" a constant,
+    "first" the inner gradients as constants (FOMAML), "second" everything (MAML).
     """
-    counts = torch.as_tensor(steps, device=start.device).expand(len(start))
+    counts = torch.as_tensor(steps).cpu().expand(len(start))
+    moving = to_device(torch.arange(int(counts.max()))[:, None] < counts, start.device) if len(counts) else ()
     point = start.detach() if order == "none" else start
     if order == "second" and not start.requires_grad:
         point = start.detach().requires_grad_()
-    for step in range(int(counts.max())):
-        rate = lr * (step < counts).to(start.dtype)[:, None]
+    for those in moving:
+        rate = lr * those.to(start.dtype)[:, None]
         point = torch.addcmul(point, _gradient(loss_of, point, order), rate, value=-1)
     return point
 

@@ -21,6 +21,7 @@ from metavqa_cli.base_network.adaptation import Order, inner_loop
 from metavqa_cli.base_network.adapter import EPS, answer_logits, task_loss
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.tasks.batches import TaskBatch
+from metavqa_cli.tasks.transfer import to_device
 
 
 def adapted_weights(
@@ -43,7 +44,7 @@ def adapted_weights(
     longest_first = sorted(range(len(counts)), key=counts.__getitem__, reverse=True)
     active = [sum(count > step for count in counts) for step in range(max(counts, default=0))]
     in_order = longest_first == list(range(len(counts)))
-    rows = None if in_order else torch.tensor(longest_first, device=start.device)
+    rows = None if in_order else to_device(torch.tensor(longest_first), start.device)
     arranged = start if rows is None else start[rows]
     with torch.autocast(start.device.type, enabled=False):  # sums of small steps need the weights' own precision
         problem = _Problem.of(layout, batch if rows is None else _reordered(batch, rows), logit_scale)

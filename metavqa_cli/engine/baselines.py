@@ -28,6 +28,7 @@ from metavqa_cli.schema.events import Event
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.arena import Arena
 from metavqa_cli.tasks.batches import TaskBatch
+from metavqa_cli.tasks.transfer import to_device
 
 PATIENCE = 4  # validations without a new best after which a baseline stops
 
@@ -75,11 +76,11 @@ class _Training:
 
     def inner_steps(self, n: int, generator: torch.Generator) -> Tensor:
         """How many inner steps each of ``n`` tasks takes."""
-        return torch.randint(self.recipe.inner_steps + 1, (n,), generator=generator).to(self.data.e.device)
+        return torch.randint(self.recipe.inner_steps + 1, (n,), generator=generator)
 
     def rows(self, step: int) -> Tensor:
         """The training tasks of ``step``, described or not."""
-        return batch_indices(len(self.data), self.recipe.batch, step, self.config.seed).to(self.data.e.device)
+        return batch_indices(len(self.data), self.recipe.batch, step, self.config.seed)
 
     def accuracy(self, weights: Tensor) -> float:
         """Of ``weights`` on the validation tasks' query sets."""
@@ -181,13 +182,14 @@ class ConditionalTraining(_Training):
         steps = None if self.method in ("film", "cond-multitask") else self.inner_steps(len(rows), generator)
 
         def loss_of(part: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            asked = e[to_device(part, e.device)]
             if isinstance(module, Film):
-                return film_loss(module, e[part], self.batch(rows[part]), layout, scale)
+                return film_loss(module, asked, self.batch(rows[part]), layout, scale)
             if steps is None:
-                return cond_multitask_loss(module, e[part], self.batch(rows[part]), layout, scale)
+                return cond_multitask_loss(module, asked, self.batch(rows[part]), layout, scale)
             support, query = self.split(rows[part], step)
             lr = self.recipe.inner_lr
-            return cond_hnet_maml_loss(module, e[part], support, query, layout, scale, lr, steps[part], self.order)
+            return cond_hnet_maml_loss(module, asked, support, query, layout, scale, lr, steps[part], self.order)
 
         return self.mean(rows, loss_of)
 

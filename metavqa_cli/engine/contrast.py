@@ -14,12 +14,14 @@ from metavqa_cli.engine.loop import train
 from metavqa_cli.engine.measure import by_task, training_plan
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
+from metavqa_cli.generator.layers import normal_like
 from metavqa_cli.guidance.hyperclip import HyperCLIP, contrastive_loss, rank_questions
 from metavqa_cli.guidance.hyperldm import QuestionWhitener
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.events import Event
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.arena import Arena
+from metavqa_cli.tasks.transfer import to_device
 
 PATIENCE = 4
 
@@ -47,8 +49,9 @@ class HyperclipTraining:
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         chosen, e = self.questions.batch(self.config.hyperclip.batch, step, self.config.seed, generator)
+        chosen = to_device(chosen, self.z.device)
         z = self.z[chosen]
-        z = z + self.spread * torch.randn(z.shape, generator=generator).to(z)
+        z = z + self.spread * normal_like(z, generator)
         loss, metrics = contrastive_loss(self.module, self.decoder.decode(z), e)
         if self.zoo is None:
             return loss, metrics

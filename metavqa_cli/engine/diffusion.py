@@ -25,6 +25,7 @@ from metavqa_cli.engine.measure import mean_accuracy, training_plan
 from metavqa_cli.engine.precision import Arithmetic, Asked, arithmetic
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
+from metavqa_cli.generator.layers import normal_like
 from metavqa_cli.guidance.anchor import QuestionAnchor, learned_metric
 from metavqa_cli.guidance.cfg import LogLikelihood
 from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler, QuestionWhitener, diffusion_loss
@@ -36,6 +37,7 @@ from metavqa_cli.schema.events import Event, Narrated
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.arena import Arena, task_seed
+from metavqa_cli.tasks.transfer import to_device
 
 GAMMA_GRID = (0.5, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 TRUST_GRID = (0.0, 0.5, 1.0)
@@ -109,13 +111,14 @@ class LdmTraining:
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         settings, seed = self.config.ldm, self.config.seed
         chosen, e = self.questions.batch(settings.batch, step, seed, generator)
+        chosen = to_device(chosen, e.device)
         rest, whole = self.rest[chosen], self.whole[chosen]
         if len(self.unlabelled):
-            others = batch_indices(len(self.unlabelled), settings.batch, step, seed).to(e.device)
+            others = to_device(batch_indices(len(self.unlabelled), settings.batch, step, seed), e.device)
             rest, whole = (torch.cat([known, self.unlabelled[others]]) for known in (rest, whole))
             e = torch.cat([e, e.new_zeros(len(others), e.shape[1])])
         if settings.z_noise:
-            noise = settings.z_noise * torch.randn(rest.shape, generator=generator).to(rest)
+            noise = settings.z_noise * normal_like(rest, generator)
             rest, whole = rest + noise, whole + noise
         return diffusion_loss(self.module, self.schedule, rest, e, settings.dropout, generator, whole)
 

@@ -25,6 +25,7 @@ from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.arena import Arena
 from metavqa_cli.tasks.batches import TaskBatch
+from metavqa_cli.tasks.transfer import to_device
 
 PROBED_TASKS = 64  # training tasks whose decoded accuracy is logged while the HVAE trains
 VALIDATION_STEPS = 10  # gradient steps in z when a task-loss generator is validated
@@ -55,12 +56,14 @@ class HvaeTraining:
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self.zoo["train"]
-        indices = batch_indices(len(weights), self.config.hvae.batch, step, self.config.seed).to(weights.device)
-        return hvae_loss(self.module, weights[indices], generator, self.config.hvae.kl_weight)
+        indices = batch_indices(len(weights), self.config.hvae.batch, step, self.config.seed)
+        return hvae_loss(
+            self.module, weights[to_device(indices, weights.device)], generator, self.config.hvae.kl_weight
+        )
 
     def validate(self, module: HVAE) -> dict[str, float]:
         """Accuracy of decoded weights on validation tasks (which decide) and on some training tasks."""
-        probe = torch.arange(min(PROBED_TASKS, len(self.data)), device=self.data.e.device)
+        probe = torch.arange(min(PROBED_TASKS, len(self.data)))
         scale = self.config.base_network.logit_scale
         decoded = {
             "accuracy": (self.zoo["validation"], self.validation.pairs),
@@ -85,12 +88,13 @@ class TaskLatentTraining:
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         settings, scale = self.config.task_latents, self.config.base_network.logit_scale
-        indices = batch_indices(len(self.data), settings.batch, step, self.config.seed).to(self.data.e.device)
+        indices = batch_indices(len(self.data), settings.batch, step, self.config.seed)
         pairs = self.data.pairs
 
         def loss_of(part: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
             rows = indices[part]
-            return task_latent_loss(self.module, rows, pairs.select(rows), self.layout, scale,
+            own = to_device(rows, self.module.mu.device)
+            return task_latent_loss(self.module, own, pairs.select(rows), self.layout, scale,
                                     settings.z_noise, settings.z_penalty, generator)  # fmt: skip
 
         return mean_loss(pairs, indices, loss_of)

@@ -16,10 +16,10 @@ from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from metavqa_cli.engine.finite import Average, Finite
 from metavqa_cli.engine.precision import Arithmetic, computing
-from metavqa_cli.schema.errors import InterruptedJob, JobError
+from metavqa_cli.schema.errors import InterruptedJob
 from metavqa_cli.schema.events import CheckpointSaved, Event, RunStarted, StepLogged, ValidationMeasured
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors, save_tensors
@@ -139,8 +139,9 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
         for name, p in module.named_parameters()
     ]
     optimizer = torch.optim.AdamW(groups, lr=plan.lr, fused=device.type in ("cpu", "cuda"))
+    finite = Finite(device)
     rates = [group["lr"] for group in optimizer.param_groups]
-    average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(plan.ema)) if plan.ema else None
+    average = Average(module, plan.ema) if plan.ema else None
     averaged = module if average is None else cast(M, average.module)
     progress = Progress()
     if run.state_path.exists():
@@ -153,16 +154,20 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
             factor = rate_factor(plan, progress.step)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = factor * rate
-            metrics = _step(trainable, optimizer, clipped, plan, progress.step, device)
+            metrics = _step(trainable, optimizer, clipped, plan, finite, progress.step)
             if average is not None:
                 average.update_parameters(module)
             progress.step += 1
             now = time.monotonic()
-            if now - logged >= LOG_SECONDS or progress.step == plan.steps:
+            last = progress.step == plan.steps
+            due = last or progress.step % plan.validate_every == 0
+            if due or stop.asked or now - logged >= LOG_SECONDS or now - saved >= plan.checkpoint_seconds:
+                finite.check()
+            if now - logged >= LOG_SECONDS or last:
                 logged = now
                 pace = (progress.step - first) * plan.tasks_per_step / max(now - started, 1e-9)
                 yield StepLogged(progress.step, {**metrics(), "lr": factor * plan.lr, "tasks_per_s": pace})
-            if progress.step % plan.validate_every == 0 or progress.step == plan.steps:
+            if due:
                 yield _validate(trainable, averaged, progress)
             if stop.asked or now - saved >= plan.checkpoint_seconds:
                 saved = now
@@ -193,17 +198,20 @@ def _step(
     optimizer: torch.optim.Optimizer,
     clipped: list[list[nn.Parameter]],
     plan: Plan,
+    finite: Finite,
     step: int,
-    device: torch.device,
 ) -> Callable[[], dict[str, float]]:
     """One update; returns a function that reads the metrics, so that a device is only waited for to show them."""
-    with computing(device, plan.arithmetic):
+    with computing(finite.failed.device, plan.arithmetic):
         loss, metrics = trainable.loss(step, torch.Generator().manual_seed(mix(plan.seed, step)))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = torch.stack([nn.utils.clip_grad_norm_(group, plan.grad_clip) for group in clipped]).norm()
-    if not torch.isfinite(norm):
-        raise JobError(f"the gradient is not finite at step {step} (loss {loss.item():.4g}); lower the learning rate")
+    finite.watch(norm, loss.detach(), step)
+    if optimizer.defaults["fused"]:
+        optimizer.found_inf = finite.failed  # type: ignore[attr-defined]
+    else:  # no other one can be told on the device
+        finite.check()
     optimizer.step()
     return lambda: {**{name: float(value) for name, value in metrics.items()}, "grad_norm": float(norm)}
 
@@ -220,7 +228,7 @@ def _validate(trainable: Trainable[M], module: M, progress: Progress) -> Validat
     return ValidationMeasured(progress.step, metrics, best)
 
 
-def _save(run: Run, module: nn.Module, average: AveragedModel | None, optimizer: Any, progress: Progress) -> None:
+def _save(run: Run, module: nn.Module, average: Average | None, optimizer: Any, progress: Progress) -> None:
     tensors = {f"model/{name}": value for name, value in module.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in progress.best_state.items()}
     if average is not None:
@@ -232,7 +240,7 @@ def _save(run: Run, module: nn.Module, average: AveragedModel | None, optimizer:
     save_tensors(run.state_path, tensors, header)
 
 
-def _restore(run: Run, module: nn.Module, average: AveragedModel | None, optimizer: Any) -> Progress:
+def _restore(run: Run, module: nn.Module, average: Average | None, optimizer: Any) -> Progress:
     tensors, header = load_tensors(run.state_path, remedy=f"start again with `metavqa runs rm {run.id}`")
 
     def part(prefix: str) -> dict[str, Tensor]:

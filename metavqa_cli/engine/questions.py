@@ -4,19 +4,22 @@ import torch
 from torch import Tensor
 
 from metavqa_cli.engine.loop import batch_indices
+from metavqa_cli.generator.layers import normal_like
 from metavqa_cli.guidance.hyperldm import QuestionWhitener
 from metavqa_cli.schema.config import Questions
 from metavqa_cli.tasks.arena import Arena, task_seed
+from metavqa_cli.tasks.transfer import to_device
 
 
 def described_tasks(arena: Arena, share: float) -> Tensor:
     """Rows [known] of the tasks whose question is known, in order: a fixed random part, and a smaller share's subset.
 
-    It depends on the questions alone, so that every method, seed and machine hides the same ones. At least one is kept.
+    They (on the CPU) depend on the questions alone, so that every method, seed and machine hides the same ones. At
+    least one is kept.
     """
     drawn = sorted(range(len(arena)), key=lambda row: task_seed(0, f"described/{arena.tasks[row].question}"))
     kept = drawn[: max(1, round(share * len(arena)))]
-    return torch.tensor(sorted(kept), device=arena.e.device)
+    return torch.tensor(sorted(kept))
 
 
 def whitener_of(e: Tensor, settings: Questions) -> QuestionWhitener:
@@ -42,12 +45,12 @@ class KnownQuestions:
         return len(self.rows)
 
     def batch(self, size: int, step: int, seed: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Which of the known ones [batch] are in the batch of ``step``, and their questions with noise [batch, E]."""
-        chosen = batch_indices(len(self), size, step, seed).to(self.rows.device)
-        return chosen, self.noisy(self.e[chosen], generator)
+        """Which of the known [batch] (on the CPU) are in the batch of ``step``; their noisy questions [batch, E]."""
+        chosen = batch_indices(len(self), size, step, seed)
+        return chosen, self.noisy(self.e[to_device(chosen, self.e.device)], generator)
 
     def noisy(self, e: Tensor, generator: torch.Generator) -> Tensor:
         """Questions with noise whose length is ``questions.noise`` times theirs on average."""
         if not self.noise:
             return e
-        return e + self.noise * e.shape[1] ** -0.5 * torch.randn(e.shape, generator=generator).to(e)
+        return e + self.noise * e.shape[1] ** -0.5 * normal_like(e, generator)

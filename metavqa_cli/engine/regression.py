@@ -29,6 +29,7 @@ from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.events import Event
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.arena import Arena
+from metavqa_cli.tasks.transfer import to_device
 
 
 class Target:
@@ -65,7 +66,7 @@ class RegressionTraining:
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         chosen, e = self.questions.batch(self.config.regression.batch, step, self.config.seed, generator)
-        return regression_loss(self.module, e, self.y[chosen])
+        return regression_loss(self.module, e, self.y[to_device(chosen, self.y.device)])
 
     def validate(self, module: Regression) -> dict[str, float]:
         """Zero-shot accuracy for the validation tasks' questions, on all their pairs."""

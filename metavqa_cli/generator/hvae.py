@@ -66,7 +66,7 @@ class HVAE(nn.Module):
         return self.decoder(z)
 
     def _posterior(self, standardised: Tensor) -> tuple[Tensor, Tensor]:
-        mu, logvar = self.encoder(standardised).chunk(2, dim=-1)
+        mu, logvar = self.encoder(standardised).to(standardised).chunk(2, dim=-1)
         return mu, (logvar + LOGVAR_OFFSET).clamp(LOGVAR_MIN, LOGVAR_MAX)
 
 

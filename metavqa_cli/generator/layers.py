@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from metavqa_cli.tasks.transfer import to_device
+
 
 def linear(n_in: int, n_out: int, generator: torch.Generator | None, nonlinearity: str = "relu") -> nn.Linear:
     """A linear layer with Kaiming-normal weights and zero biases.
@@ -32,6 +34,10 @@ def mlp(widths: Sequence[int], generator: torch.Generator | None) -> nn.Sequenti
 
 
 def normal_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise in the shape of ``tensor``: the same numbers on every device for a CPU generator."""
-    noise = torch.randn(tensor.shape, generator=generator, device=generator.device, dtype=tensor.dtype)
-    return noise.to(tensor.device)
+    """Standard normal noise in the shape and type of ``tensor``, for a CPU generator the same on every device.
+
+    Drawn in fp32 at least, so that bf16 sees the same numbers, rounded.
+    """
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    noise = torch.randn(tensor.shape, generator=generator, device=generator.device, dtype=dtype)
+    return to_device(noise, tensor.device).to(tensor.dtype)

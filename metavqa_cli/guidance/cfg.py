@@ -32,7 +32,7 @@ def guided_noise(
         return denoiser(z_t, t, e if gamma == 1 else torch.zeros_like(e))
     both = denoiser(torch.cat([z_t, z_t]), torch.cat([t, t]), torch.cat([torch.zeros_like(e), e]))
     unconditional, conditional = both.chunk(2)
-    weight = torch.as_tensor(gamma).to(z_t).reshape(-1, 1)
+    weight = gamma.to(z_t).reshape(-1, 1) if isinstance(gamma, Tensor) else gamma
     return (1 - weight) * unconditional + weight * conditional
 
 
@@ -76,8 +76,7 @@ def classifier_guided_noise(
     - "exact": by autograd through ``denoise``.
     """
     exact = jacobian == "exact"
-    signal = schedule.alphas_cumprod.sqrt().to(z_t)[t][:, None]
-    spread = (1 - schedule.alphas_cumprod).sqrt().to(z_t)[t][:, None]
+    signal, spread = (factor[t][:, None] for factor in schedule.factors(z_t))
     at = z_t.detach().requires_grad_(exact)
     with torch.set_grad_enabled(exact):
         eps = denoise(at, t)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from metavqa_cli.generator.layers import linear, normal_like
 from metavqa_cli.guidance.schedule import Schedule
+from metavqa_cli.tasks.transfer import to_device
 
 SE_REDUCTION = 16
 """Ratio between a layer's width and its squeeze (Hu et al., 2018)."""
@@ -148,8 +149,8 @@ def diffusion_loss(
     the one of ``unconditional``, where the latents diffused without a question are others.
     """
     draw_on = generator.device
-    t = torch.randint(schedule.T, (len(z0),), generator=generator, device=draw_on).to(z0.device)
-    dropped = (torch.rand(len(z0), 1, generator=generator, device=draw_on) < dropout).to(z0.device)
+    t = to_device(torch.randint(schedule.T, (len(z0),), generator=generator, device=draw_on), z0.device)
+    dropped = to_device(torch.rand(len(z0), 1, generator=generator, device=draw_on) < dropout, z0.device)
     if unconditional is not None:
         z0 = torch.where(dropped, unconditional, z0)
     noise = normal_like(z0, generator)

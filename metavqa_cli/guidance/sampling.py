@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from metavqa_cli.guidance.schedule import Schedule
+from metavqa_cli.tasks.transfer import to_device
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(z_t [batch latent], t [batch]) -> predicted noise [batch latent]."""
@@ -20,7 +21,7 @@ def seeded_noise(
 ) -> Float[Tensor, "batch ..."]:
     """Standard normal noise [batch, *shape], row i from its own CPU generator with ``seeds[i]``."""
     rows = [torch.randn(*shape, generator=torch.Generator().manual_seed(int(seed)), dtype=dtype) for seed in seeds]
-    return torch.stack(rows).to(device)
+    return to_device(torch.stack(rows), device)
 
 
 def trailing_timesteps(T: int, steps: int) -> list[int]:

@@ -1,6 +1,6 @@
 """Variance schedules of the forward diffusion process (Eqs. 5 and 6)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -13,6 +13,9 @@ class Schedule:
     """β_t for t = 0 … T−1 in float64, and what follows from it; index t here is the paper's step t + 1."""
 
     betas: Float64[Tensor, " T"]
+    _factors: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def T(self) -> int:
@@ -37,9 +40,16 @@ class Schedule:
         self, z0: Float[Tensor, "batch latent"], t: Int64[Tensor, " batch"], noise: Float[Tensor, "batch latent"]
     ) -> Float[Tensor, "batch latent"]:
         """z_t = √ᾱ_t·z_0 + √(1 − ᾱ_t)·noise."""
-        signal = self.alphas_cumprod.sqrt().to(z0)[t][:, None]
-        spread = (1 - self.alphas_cumprod).sqrt().to(z0)[t][:, None]
-        return signal * z0 + spread * noise
+        signal, spread = self.factors(z0)
+        return signal[t][:, None] * z0 + spread[t][:, None] * noise
+
+    def factors(self, like: Tensor) -> tuple[Float[Tensor, " T"], Float[Tensor, " T"]]:
+        """√ᾱ_t and √(1 − ᾱ_t) of all t, on the device and in the type of ``like``: taken there once and kept."""
+        kept = self._factors.get((like.device, like.dtype))
+        if kept is None:
+            both = (self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt())
+            kept = self._factors[like.device, like.dtype] = (both[0].to(like), both[1].to(like))
+        return kept
 
 
 def linear_schedule(T: int, beta_start: float, beta_end: float) -> Schedule:
