@@ -89,9 +89,10 @@ def test_few_steps_keep_the_spread_of_broad_and_narrow_gaussians(std: float, ste
 def test_the_mean_survives_any_number_of_steps() -> None:
     """z − √ᾱ·mean is scaled at every step: a start at the mean ends there."""
     for steps in (1, 2, 3, 10, 350):
+        first = even_snr_timesteps(PAPER, steps)[0]
         z = dpmpp_2m(gaussian_denoiser(PAPER, MEAN, STD), PAPER, [0], 2, steps, dtype=torch.float64, temperature=0)
         slope = solved_slope(dpmpp_2m, PAPER, STD, steps)
-        start = PAPER.alphas_cumprod[-1].sqrt() * MEAN
+        start = PAPER.alphas_cumprod[first].sqrt() * MEAN
         torch.testing.assert_close(z, MEAN - slope * start.expand(1, 2))
 
 
@@ -228,14 +229,33 @@ def test_trailing_times_start_at_the_last_and_never_repeat() -> None:
     assert trailing_timesteps(4, 4) == [3, 2, 1, 0]
 
 
-def test_even_times_go_from_the_last_to_the_first_and_never_repeat() -> None:
+def test_even_times_end_at_the_first_and_never_repeat() -> None:
     for T in (1, 7, 50, 350):
         schedule = linear_schedule(T, 1e-4, 0.06)
-        assert even_snr_timesteps(schedule, 1) == [T - 1]
         for steps in range(2, T + 1):
             times = even_snr_timesteps(schedule, steps)
-            assert (len(times), times[0], times[-1]) == (steps, T - 1, 0)
-            assert all(a > b for a, b in pairwise(times))
+            assert (len(times), times[-1]) == (steps, 0)
+            assert times[0] < T and all(a > b for a, b in pairwise(times))
+        assert even_snr_timesteps(schedule, T) == list(reversed(range(T)))
+
+
+def test_few_steps_begin_where_there_is_some_signal_and_more_at_pure_noise() -> None:
+    first = [even_snr_timesteps(PAPER, steps)[0] for steps in range(1, 15)]
+    assert [round(float(PAPER.alphas_cumprod[t]), 4) for t in first[:8]] == [0.003] * 8
+    assert first[7] < first[8] < first[9] < first[10] == first[13] == PAPER.T - 1
+    mild = linear_schedule(350, 1e-4, 0.02)  # which ends with more signal than that
+    assert even_snr_timesteps(mild, 1) == [349]
+
+
+def test_an_error_at_pure_noise_is_not_magnified_by_few_steps() -> None:
+    """Noise that is wrong by 0.02 where it is almost all there is: five even steps from T − 1 would move by 0.9."""
+    exact = gaussian_denoiser(PAPER, 0.0, 1.0)
+
+    def wrong(z_t: Tensor, t: Tensor) -> Tensor:
+        return exact(z_t, t) - 0.02 * (t[:, None] > 200)
+
+    plain, moved = (dpmpp_2m(denoise, PAPER, SEEDS, 8, 5) for denoise in (exact, wrong))
+    assert float((moved - plain).abs().max()) < 0.15
 
 
 def test_even_times_are_even_in_the_logarithm_of_the_signal_to_noise_ratio() -> None:
@@ -254,8 +274,8 @@ def test_impossible_step_counts_are_refused(sampler, steps: int) -> None:
 @pytest.mark.parametrize("sampler", [ddim, dpmpp_2m])
 def test_one_step_jumps_to_the_predicted_latent(sampler) -> None:
     z_T = seeded_noise([3], (1, 4), dtype=torch.float64)[:, 0]
-    bar = PAPER.alphas_cumprod[-1]
-    t = torch.tensor([349])
+    t = torch.tensor([349] if sampler is ddim else even_snr_timesteps(PAPER, 1))
+    bar = PAPER.alphas_cumprod[t]
     expected = (z_T - (1 - bar).sqrt() * wavy(z_T, t)) / bar.sqrt()
     torch.testing.assert_close(sampler(wavy, PAPER, [3], 4, 1, dtype=torch.float64), expected)
 
