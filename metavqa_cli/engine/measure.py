@@ -15,6 +15,7 @@ from metavqa_cli.schema.config import Config
 from metavqa_cli.tasks.arena import Examples
 from metavqa_cli.tasks.batches import TaskBatch
 
+WEIGHTS_AT_ONCE = 2**22  # of given weights, whose rows are copied: 16 MB are memory that the process has, more is new
 VALIDATIONS = 12  # measurements on the validation tasks in the course of a training
 
 
@@ -24,9 +25,12 @@ def layout_of(session: Session) -> WeightLayout:
     return WeightLayout(encoder["embed"], session.config.base_network.hidden)
 
 
-def by_task(examples: Examples, measure: Callable[[TaskBatch, Tensor], Tensor]) -> Tensor:
-    """``measure(batch, rows)`` [task, ...] for all tasks, a bounded number of like size at a time, in their order."""
-    chunks = examples.chunks()
+def by_task(examples: Examples, measure: Callable[[TaskBatch, Tensor], Tensor], at_once: int | None = None) -> Tensor:
+    """``measure(batch, rows)`` [task, ...] for all tasks, a bounded number of like size at a time, in their order.
+
+    ``at_once`` bounds the number further.
+    """
+    chunks = [part for chunk in examples.chunks() for part in chunk.split(at_once or len(chunk))]
     found = torch.cat([measure(examples.select(rows), rows) for rows in chunks])
     return found[torch.cat(chunks).argsort()]
 
@@ -55,7 +59,7 @@ def accuracies(layout: WeightLayout, weights: Tensor, examples: Examples, logit_
         those = weights[rows] if len(weights) > 1 else weights.expand(len(rows), -1)
         return batch_accuracies(layout, those, batch, logit_scale)
 
-    return by_task(examples, measure)
+    return by_task(examples, measure, max(1, WEIGHTS_AT_ONCE // weights.shape[1]))
 
 
 @torch.no_grad()

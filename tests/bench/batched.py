@@ -18,9 +18,11 @@ from torch import Tensor
 from metavqa_cli.base_network.adapter import initial_weights
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.baselines import WeightsTraining
+from metavqa_cli.engine.evaluate import by_chunk
 from metavqa_cli.engine.loop import batch_indices
 from metavqa_cli.engine.measure import accuracies
 from metavqa_cli.generator.hvae import HVAE, WeightScaler, hvae_loss
+from metavqa_cli.generator.hypernetwork import Hypernetwork
 from metavqa_cli.guidance.cfg import guided_noise
 from metavqa_cli.guidance.hyperclip import HyperCLIP, contrastive_loss
 from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler
@@ -260,24 +262,37 @@ def denoiser(shape: Shape, hidden: Sequence[int]) -> Denoiser:
 
 
 def evaluation(shape: Shape) -> Iterator[Result]:
-    """Accuracies of given weights on the test tasks' query sets."""
+    """Accuracies on the test tasks' query sets: of latents, which are decoded first, and of given weights."""
     test = shape.some("test")
-    weights = shape.W + 0.01 * torch.randn(len(test), shape.layout.size, generator=torch.Generator().manual_seed(2))
+    z = torch.randn(len(test), LATENT, generator=torch.Generator().manual_seed(2))
+    decoder = Hypernetwork(LATENT, (256, 512), shape.W, 0.01, torch.Generator().manual_seed(3)).requires_grad_(False)
     items = sequential.loaders(test.query.padded)
-    expected: list[float] = []
 
-    def reference() -> None:
-        expected[:] = [
-            sequential.accuracy(sequential.named(shape.layout, W), one) for W, one in zip(weights, items, strict=True)
-        ]
+    def of_latents() -> Tensor:
+        return by_chunk(test, lambda arena, z: accuracies(shape.layout, decoder(z), arena.query, SCALE), z)
 
-    def batched() -> Tensor:
-        return accuracies(shape.layout, weights, test.query, SCALE)
+    slow, fast, of = both_ways(
+        lambda: [one(shape, decoder(z[i : i + 1])[0], items[i]) for i in range(len(z))], of_latents
+    )
+    yield ratio("evaluation", shape, slow, fast, f"{len(test)} latents decoded and judged: {of}")
+    weights = decoder(z)
+    slow, fast, of = both_ways(
+        lambda: [one(shape, W, item) for W, item in zip(weights, items, strict=True)],
+        lambda: accuracies(shape.layout, weights, test.query, SCALE),
+    )
+    yield Result(f"evaluation, given weights ({shape.name})", ratio=slow / fast, reference=of)
 
-    slow, found = seconds(reference), batched()
-    fast = seconds(batched, 5)
+
+def one(shape: Shape, W: Tensor, item: Any) -> float:
+    return sequential.accuracy(sequential.named(shape.layout, W), item)
+
+
+def both_ways(reference: Callable[[], list[float]], batched: Callable[[], Tensor]) -> tuple[float, float, str]:
+    """Seconds of both, which must give the same accuracies, and the first in words."""
+    expected, found = reference(), batched()
     same(found, torch.tensor(expected))
-    yield ratio("evaluation", shape, slow, fast, f"{len(test)} tasks: {1000 * slow:.0f} ms {ONE_AT_A_TIME}")
+    slow, fast = seconds(reference), seconds(batched, 5)
+    return slow, fast, f"{1000 * slow:.0f} ms {ONE_AT_A_TIME}"
 
 
 def ratio(subject: str, shape: Shape, slow: float, fast: float, reference: str) -> Result:

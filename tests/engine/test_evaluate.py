@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from metavqa_cli.engine import evaluate as evaluation
+from metavqa_cli.engine import measure
 from metavqa_cli.engine.diffusion import HyperLdm
 from metavqa_cli.engine.ensure import made_ldm, newest_ldms
 from metavqa_cli.engine.evaluate import (
@@ -224,6 +225,16 @@ def test_sampled_accuracy_is_the_mean_over_the_samples(ldm: HyperLdm, held_out: 
     weights = ldm.weights(held_out.e, 1.0, evaluation.question_seeds(held_out, 0, 1))
     second = accuracies(ldm.decoder.layout, weights, held_out.query, ldm.decoder.logit_scale)
     assert torch.allclose(both, (first + second) / 2)
+
+
+def test_accuracies_do_not_depend_on_how_many_weights_are_copied_at_once(
+    ldm: HyperLdm, held_out: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, scale = ldm.weights(held_out.e, 1.0, evaluation.question_seeds(held_out, 0)), ldm.decoder.logit_scale
+    whole = accuracies(ldm.decoder.layout, weights, held_out.query, scale)
+    for rows in (1, 3):
+        monkeypatch.setattr(measure, "WEIGHTS_AT_ONCE", rows * ldm.decoder.layout.size)
+        assert torch.equal(accuracies(ldm.decoder.layout, weights, held_out.query, scale), whole)
 
 
 def test_models_of_different_base_networks_are_each_measured_with_their_own(workspace: Workspace) -> None:
