@@ -20,7 +20,7 @@ from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.diffusion import HyperLdm
 from metavqa_cli.engine.proposal import NEAREST, Neighbour, proposed_answers
 from metavqa_cli.engine.request import Request, check_answers, check_gamma, check_question
-from metavqa_cli.engine.session import Session, fewer_threads
+from metavqa_cli.engine.session import Session
 from metavqa_cli.schema.config import Sampling
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.store.runs import Run
@@ -46,7 +46,7 @@ class Asker:
     """A loaded HyperLDM with its encoder, ready for many questions."""
 
     def __init__(self, session: Session, run: Run) -> None:
-        self.ldm = HyperLdm(run, session.device, session.config.sampling, session.config.runtime.precision)
+        self.ldm = HyperLdm(run, session.device, session.config.sampling, session.config.runtime)
         self.workspace, self.device = session.workspace, session.device
         self.encoder: ClipEncoder = session.encoder
         check_encoder(self.ldm.header["encoder"], self.encoder, f"the run {run.id}")
@@ -86,12 +86,6 @@ class Asker:
 
         ``before_step`` is called before every denoising step; what it raises ends the work.
         """
-        with fewer_threads(self.encoder.name == TINY):
-            return self._ask(request, names, x, before_step)
-
-    def _ask(
-        self, request: Request, names: Sequence[str], x: Tensor | None, before_step: Callable[[], None] | None
-    ) -> Answer:
         clock = Clock()
         with clock("encode"):
             question = check_question(request.question)

@@ -22,16 +22,17 @@ from metavqa_cli.engine.lineage import (
 )
 from metavqa_cli.engine.loop import batch_indices, train
 from metavqa_cli.engine.measure import mean_accuracy, training_plan
-from metavqa_cli.engine.precision import Arithmetic, Asked, arithmetic
+from metavqa_cli.engine.precision import Arithmetic, arithmetic
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
 from metavqa_cli.generator.layers import normal_like
 from metavqa_cli.guidance.anchor import QuestionAnchor, learned_metric
 from metavqa_cli.guidance.cfg import LogLikelihood
 from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler, QuestionWhitener, diffusion_loss
+from metavqa_cli.guidance.replay import Replayed
 from metavqa_cli.guidance.schedule import Schedule, linear_schedule, scaled_linear_schedule
 from metavqa_cli.methods.hyperldm import sample_latents
-from metavqa_cli.schema.config import Config, Ldm, Sampling
+from metavqa_cli.schema.config import Config, Ldm, Runtime, Sampling
 from metavqa_cli.schema.errors import MissingError, UsageError
 from metavqa_cli.schema.events import Event, Narrated
 from metavqa_cli.store import runs
@@ -161,7 +162,7 @@ class LatentSampler:
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        denoiser: Denoiser | Replayed,
         schedule: Schedule,
         scaler: LatentScaler,
         whitener: QuestionWhitener,
@@ -261,14 +262,14 @@ def chosen_guidance(training: LdmTraining) -> tuple[float, float, dict[tuple[flo
 class HyperLdm:
     """A finished HyperLDM run with its generator: question embeddings to weights."""
 
-    def __init__(self, run: Run, device: torch.device, sampling: Sampling, precision: Asked = "auto") -> None:
+    def __init__(self, run: Run, device: torch.device, sampling: Sampling, runtime: Runtime | None = None) -> None:
         model = load_model(run, device)
         self.run, self.gamma = run, float(model.header["gamma"])
         self.header = model.header
         settings = trained_with(model).ldm
         self.decoder = Decoder(load_model(parent_run(run, "generator"), device))
         self.sampler = LatentSampler(
-            in_arithmetic(_denoiser(model, settings), arithmetic(precision, device, "sampling")), schedule_of(settings),
+            for_sampling(_denoiser(model, settings), device, runtime or Runtime()), schedule_of(settings),
             LatentScaler(model.tensors["scaler.mean"], model.tensors["scaler.std"]),
             QuestionWhitener(model.tensors["whitener.mean"], model.tensors["whitener.transform"]),
             QuestionAnchor(*(model.tensors[f"anchor.{name}"] for name in ANCHOR)), sampling,
@@ -294,6 +295,12 @@ def _denoiser(model: Model, settings: Ldm) -> Denoiser:
 def in_arithmetic(denoiser: Denoiser, how: Arithmetic) -> Denoiser:
     """What samples in the place of ``denoiser``: for bf16 a copy, half of whose bytes are read in every step."""
     return copy.deepcopy(denoiser).to(torch.bfloat16) if how == "bf16" else denoiser
+
+
+def for_sampling(denoiser: Denoiser, device: torch.device, runtime: Runtime) -> Denoiser | Replayed:
+    """What samples in the place of a finished ``denoiser``: in its arithmetic, and recorded where there are graphs."""
+    made = in_arithmetic(denoiser, arithmetic(runtime.precision, device, "sampling"))
+    return Replayed(made) if device.type == "cuda" and runtime.cuda_graphs else made
 
 
 def newest_ldm(session: Session, on: str | None = None, own_seed_first: bool = False) -> Run:

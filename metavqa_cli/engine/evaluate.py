@@ -132,7 +132,7 @@ def flat_answers(answers: Tensor, mask: np.ndarray) -> Tensor:
 def _load(session: Session, run: Run) -> HyperLdm | Decoder | None:
     """What is measured of ``run`` besides its initialisation; None when it is one itself."""
     if run.kind == "ldm":
-        return HyperLdm(run, session.device, session.config.sampling, session.config.runtime.precision)
+        return HyperLdm(run, session.device, session.config.sampling, session.config.runtime)
     return Decoder(load_model(run, session.device)) if run.kind == "hvae" else None
 
 

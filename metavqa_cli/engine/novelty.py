@@ -185,7 +185,7 @@ def novelty_run(session: Session, subject: Subject, bench: Bench) -> Ensured:
 
 def _measure(session: Session, subject: Subject, ldm: Run, bench: Bench, run: Run) -> Iterator[Event | dict[str, Any]]:
     yield started(run, 0)
-    model, arena = HyperLdm(ldm, session.device, session.config.sampling, session.config.runtime.precision), bench.test
+    model, arena = HyperLdm(ldm, session.device, session.config.sampling, session.config.runtime), bench.test
     decoder, seed = model.decoder, session.config.seed
     memory = memory_of(session, decoder)
     with torch.no_grad():

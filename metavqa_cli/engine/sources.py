@@ -234,7 +234,7 @@ def _gaussian(weights: Tensor, seed: int, arena: Arena, sample: int) -> Tensor:
 
 def _from_ldm(session: Session, key: str, parents: Parents, gamma: float | None, validation: Arena) -> Source:
     """h(ẑ) of HyperLDM: as sampled, guided by HyperCLIP as well (Eq. 11), or the best of N; and adapted from there."""
-    ldm = HyperLdm(parents["ldm"], session.device, session.config.sampling, session.config.runtime.precision)
+    ldm = HyperLdm(parents["ldm"], session.device, session.config.sampling, session.config.runtime)
     decoder, seed, config = ldm.decoder, session.config.seed, session.config
     scale = ldm.gamma if gamma is None else gamma
     notes: tuple[tuple[str, Any], ...] = (("trust", ldm.sampler.trust),)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metavqa_cli.guidance.cfg import LogLikelihood, guided_noise, with_classifier
 from metavqa_cli.guidance.hyperldm import Denoiser, LatentScaler
+from metavqa_cli.guidance.replay import Replayed
 from metavqa_cli.guidance.sampling import Denoise, Seeds, ddim, ddpm, dpmpp_2m
 from metavqa_cli.guidance.schedule import Schedule
 from metavqa_cli.schema.samplers import Sampler
@@ -16,7 +17,7 @@ from metavqa_cli.schema.samplers import Sampler
 
 @torch.no_grad()
 def sample_latents(
-    denoiser: Denoiser,
+    denoiser: Denoiser | Replayed,
     schedule: Schedule,
     scaler: LatentScaler,
     e: Float[Tensor, "batch embed"],

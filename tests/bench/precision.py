@@ -32,7 +32,7 @@ from metavqa_cli.engine.precision import Arithmetic
 from metavqa_cli.engine.regression import RegressionTraining, Target
 from metavqa_cli.engine.statistics import Estimate, estimate
 from metavqa_cli.guidance.hyperclip import rank_questions
-from metavqa_cli.schema.config import BaselineMethod, Config
+from metavqa_cli.schema.config import BaselineMethod, Config, Runtime
 from metavqa_cli.store import runs
 from metavqa_cli.store.workspace import Workspace
 from tests.bench import report
@@ -132,8 +132,8 @@ def trained(bench: Bench, part: str, how: Arithmetic) -> np.ndarray:
 
 def sampled(bench: Bench, how: Arithmetic) -> np.ndarray:
     """Accuracy of each test task by weights sampled in ``how``, at γ = 1 and 1.5."""
-    asked = "bf16" if how == "bf16" else "fp32"
-    ldm, test = HyperLdm(bench.runs["ldm"], CPU, bench.config.sampling, asked), bench.arenas["test"]
+    runtime = Runtime(precision="bf16" if how == "bf16" else "fp32")
+    ldm, test = HyperLdm(bench.runs["ldm"], CPU, bench.config.sampling, runtime), bench.arenas["test"]
     found = []
     for gamma in (1.0, 1.5):
         weights = ldm.weights(test.e, gamma, question_seeds(test, 0))

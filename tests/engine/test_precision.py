@@ -8,13 +8,15 @@ import torch
 from torch import nn
 
 from metavqa_cli.engine import precision
-from metavqa_cli.engine.diffusion import HyperLdm, in_arithmetic, question_seeds, train_ldm
+from metavqa_cli.engine.diffusion import HyperLdm, for_sampling, in_arithmetic, question_seeds, train_ldm
 from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.loop import train
 from metavqa_cli.engine.precision import arithmetic, part_of
 from metavqa_cli.engine.regression import train_regression
 from metavqa_cli.engine.session import Session
 from metavqa_cli.guidance.hyperldm import Denoiser
+from metavqa_cli.guidance.replay import Replayed
+from metavqa_cli.schema.config import Runtime
 from metavqa_cli.schema.errors import DeviceError
 from metavqa_cli.schema.events import CheckpointSaved, Reused, RunFinished, RunStarted
 from metavqa_cli.store import runs
@@ -105,10 +107,20 @@ def test_a_denoiser_in_bf16_predicts_nearly_the_same_and_returns_what_it_was_giv
 def test_sampling_in_bf16_gives_nearly_the_same_weights() -> None:
     run, sampling = miniature.run("ldm", "task"), miniature.config().sampling
     tasks = miniature.dataset().arena("test", CPU)
-    exact, reduced = (HyperLdm(run, CPU, sampling, how).sampler(tasks.e, 1.5, question_seeds(tasks, 0))
+    seeds = question_seeds(tasks, 0)
+    exact, reduced = (HyperLdm(run, CPU, sampling, Runtime(precision=how)).sampler(tasks.e, 1.5, seeds)
                       for how in ("fp32", "bf16"))  # fmt: skip
     assert exact.dtype == reduced.dtype == torch.float32
     assert 0 < float((exact - reduced).norm() / exact.norm()) < 0.05
+
+
+def test_only_a_gpu_samples_from_a_recorded_step_and_only_where_that_is_wanted() -> None:
+    exact = Denoiser(8, 12, (16,), 8, torch.Generator())
+    fp32 = Runtime(precision="fp32")
+    assert for_sampling(exact, CPU, fp32) is exact
+    assert for_sampling(exact, CUDA, fp32.model_copy(update={"cuda_graphs": False})) is exact
+    recorded = for_sampling(exact, CUDA, fp32)
+    assert isinstance(recorded, Replayed) and recorded.denoiser is exact
 
 
 def finished(doing: Session, events: Any) -> runs.Run:
