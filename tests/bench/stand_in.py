@@ -15,29 +15,34 @@ from metavqa_cli.store.features import write_features
 from metavqa_cli.store.shards import SHARD, shard_names, slices, write_shard
 from metavqa_cli.store.workspace import Workspace
 
-RELEASE = Path(__file__).parents[3] / "shared" / "meta-vqa"
+ROOTS = [folder / "shared" / "meta-vqa" for folder in Path(__file__).parents[2:4]]  # in the checkout, or beside it
+RELEASE = next((folder for folder in ROOTS if folder.is_dir()), ROOTS[-1])
 EMBED = 768
 IDENTITY = {"model": "stand-in", "weights": "seed 0", "embed": EMBED, "dtype": "float32"}
 
 
-def make_stand_in(workspace: Workspace, name: str = "stand-in") -> DatasetFolder:
-    """Write the dataset ``name``: tasks from the release through the ordinary build, features drawn here."""
-    config = Config.model_validate(
-        {"dataset": {"name": name, "source": "hyperclip", "path": str(RELEASE), "tasks_only": True}}
-    )
+def make_stand_in(workspace: Workspace, name: str = "stand-in", embed: int = EMBED, match: str = "") -> DatasetFolder:
+    """Write the dataset ``name``: tasks from the release through the ordinary build, features [embed] drawn here.
+
+    ``match`` keeps only the questions in which that regular expression is found.
+    """
+    dataset = {"name": name, "source": "hyperclip", "path": str(RELEASE), "tasks_only": True, "match": match}
+    config, identity = Config.model_validate({"dataset": dataset}), {**IDENTITY, "embed": embed}
     for _ in build_dataset(Session(workspace, config)):
         pass
     folder = DatasetFolder(workspace.dataset_dir(name))
     rng, images, texts = np.random.default_rng(0), folder.tasks.image_ids(), folder.tasks.texts()
     features = folder.path / "features"
     for k, (file, ids) in enumerate(zip(shard_names("images", len(images)), slices(images), strict=True)):
-        write_shard(features / file, ids, _unit(rng, len(ids)), encoder=IDENTITY, first=k * SHARD, total=len(images))
-    write_features(features / "texts.safetensors", texts, _unit(rng, len(texts)), {"encoder": IDENTITY})
+        write_shard(
+            features / file, ids, _unit(rng, len(ids), embed), encoder=identity, first=k * SHARD, total=len(images)
+        )
+    write_features(features / "texts.safetensors", texts, _unit(rng, len(texts), embed), {"encoder": identity})
     manifest = json.loads((folder.path / "dataset.json").read_text())
-    write_json(folder.path / "dataset.json", {**manifest, "encoder": IDENTITY, "files": describe_files(folder.path)})
+    write_json(folder.path / "dataset.json", {**manifest, "encoder": identity, "files": describe_files(folder.path)})
     return DatasetFolder(folder.path)
 
 
-def _unit(rng: np.random.Generator, count: int) -> np.ndarray:
-    rows = rng.standard_normal((count, EMBED), dtype=np.float32)
+def _unit(rng: np.random.Generator, count: int, embed: int) -> np.ndarray:
+    rows = rng.standard_normal((count, embed), dtype=np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
