@@ -45,7 +45,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "hyperclip": {"hidden": 64, "epochs": 6},
     "guidance": {"steps": 2, "candidates": 3, "keep": 2},
     "regression": {"hidden": 16, "epochs": 6},
-    "sampling": {"steps": 4, "latents": 1, "temperature": 1.0},
+    "sampling": {"sampler": "ddim", "steps": 4, "latents": 1, "temperature": 1.0},
     "eval": {"few_shot_steps": 2, "bootstrap": 100},
 }
 OPTIONS = [word for section, values in VALUES.items() for key, value in values.items()

@@ -304,8 +304,8 @@ class Regression(Section):
 class Sampling(Section):
     """How latents are drawn from HyperLDM."""
 
-    sampler: Sampler = Field("ddim", description="dpmpp_2m (DPM-Solver++), ddim (eta 0) or ddpm (all T steps)")
-    steps: Positive = Field(10, description="denoising steps of dpmpp_2m and ddim")
+    sampler: Sampler = Field("dpmpp_2m", description="dpmpp_2m (DPM-Solver++), ddim (eta 0) or ddpm (all T steps)")
+    steps: Positive = Field(5, description="denoising steps of dpmpp_2m and ddim")
     temperature: Annotated[float, Field(ge=0, le=1)] = Field(
         0.3, description="what multiplies the noise that samples come from (the paper's: 1)"
     )

@@ -122,10 +122,11 @@ def losses(job: Job, label: str) -> list[Result]:
 
 
 def job_of(options: Any) -> Job:
-    """The workspace's newest HyperLDM on its test tasks, or the miniature's."""
+    """The workspace's newest HyperLDM, or the one named, on its test tasks, or the miniature's."""
     from metavqa_cli.engine.dataset import open_dataset
     from metavqa_cli.engine.diffusion import HyperLdm, newest_ldm
     from metavqa_cli.engine.session import Session
+    from metavqa_cli.store import runs
 
     if options.short:
         from tests import miniature
@@ -135,13 +136,15 @@ def job_of(options: Any) -> Job:
         return Job(ldm, arena, (1, 4), dict.fromkeys(SETTINGS, 2), 1)
     session = Session(Workspace(options.workspace), Config())
     arena = open_dataset(session.workspace, session.config.dataset.name).arena("test", session.device)
-    ldm = HyperLdm(newest_ldm(session), session.device, session.config.sampling)
+    run = runs.get(session.workspace, options.model) if options.model else newest_ldm(session)
+    ldm = HyperLdm(run, session.device, session.config.sampling)
     return Job(ldm, arena, options.steps, dict(zip(SETTINGS, options.samples, strict=True)), options.rounds)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = report.parser(__doc__)
     parser.add_argument("workspace", nargs="?", type=Path, default=Workspace.default_root())
+    parser.add_argument("--model", metavar="RUN", help="another HyperLDM than the newest")
     parser.add_argument("--steps", nargs="+", type=int, default=STEPS)
     parser.add_argument("--samples", nargs=2, type=int, default=(4, 16), help="by default, and as in the paper")
     parser.add_argument("--rounds", type=int, default=5, help="of timing; a third of them for 373 questions")

@@ -211,7 +211,7 @@ def test_no_question_on_stdin_is_said(metavqa: Terminal, monkeypatch: pytest.Mon
 
 
 def test_a_run_is_used_in_its_own_configuration(metavqa: Terminal, full: Workspace) -> None:
-    """The preset's sampler would take 25 steps; the miniature's takes 4."""
+    """The preset's sampler would be another; the miniature's is DDIM with 4 steps."""
     weights = miniature.run("ldm", "weights").id
     made = data(metavqa("ask", QUESTION, *photos(1), *ANSWERS, "--model", weights, "--json"))
     assert made["runs"]["ldm"] == weights
