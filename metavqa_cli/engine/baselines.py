@@ -92,7 +92,7 @@ class WeightsTraining(_Training):
 
     def __init__(self, config: Config, layout: WeightLayout, train: Arena, validation: Arena) -> None:
         super().__init__(config, layout, train, validation)
-        self.module = SharedWeights(self.start(torch.Generator().manual_seed(config.seed)).to(train.e.device))
+        self.module = SharedWeights(self.start(torch.Generator().manual_seed(config.seed)).to(train.device))
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         rows, W = self.rows(step), self.module.W
@@ -128,7 +128,7 @@ class HNetTraining(_Training):
     def __init__(self, config: Config, layout: WeightLayout, train: Arena, validation: Arena) -> None:
         super().__init__(config, layout, train, validation)
         generator = torch.Generator().manual_seed(config.seed)
-        self.module = HNet(self.hypernetwork(config.hnet.latent, generator), generator).to(train.e.device)
+        self.module = HNet(self.hypernetwork(config.hnet.latent, generator), generator).to(train.device)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         rows = self.rows(step)
@@ -172,9 +172,9 @@ class ConditionalTraining(_Training):
         network = (
             Film(layout, self.start(generator), generator)
             if self.method == "film"
-            else ConditionalHypernetwork(self.hypernetwork(train.e.shape[1], generator))
+            else ConditionalHypernetwork(self.hypernetwork(train.embed, generator))
         )
-        self.module: Film | ConditionalHypernetwork = network.to(train.e.device)
+        self.module: Film | ConditionalHypernetwork = network.to(train.device)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         chosen, e = self.questions.batch(self.recipe.batch, step, self.config.seed, generator)

@@ -19,6 +19,7 @@ from metavqa_cli.engine.embedding import (
     remove_other_shards,
 )
 from metavqa_cli.engine.gather import gathered, image_ids, inputs_of, listed, without
+from metavqa_cli.engine.indexing import open_tasks
 from metavqa_cli.engine.manifest import SCHEMA_VERSION
 from metavqa_cli.engine.session import Session, memory_explained
 from metavqa_cli.engine.site import (
@@ -220,6 +221,8 @@ def _finished(session: Session, site: Site, wanted: dict[str, Any]) -> Iterator[
         remove_other_shards(work, images)
         if lost:  # last, because an interrupted build may be gone on with when its images are there
             dump_tasks(work / TASKS, tasks)
+    if not tasks_only:
+        open_tasks(work)  # makes their index
     summary, identity = tasks.summary(), None if tasks_only else session.encoder.identity
     manifest = {
         "schema_version": SCHEMA_VERSION,

@@ -5,7 +5,7 @@ pair], under the same name with ".answers"), so that tables are made later from 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property, partial
 from typing import Any
 
@@ -64,12 +64,11 @@ class Bench:
             return arena
         if control == "shuffled":
             return with_shuffled_questions(arena, seed)
-        train = [task.question for task in self.dataset.tasks.of("train")]
-        texts = replaced_questions(control, [task.question for task in arena.tasks], train, seed)
+        texts = replaced_questions(control, list(arena.questions), list(self.dataset.questions_of("train")), seed)
         with torch.no_grad():
             distinct = list(dict.fromkeys(texts))
             rows = dict(zip(distinct, self.root.encoder.encode_text(distinct), strict=True))
-        return replace(arena, e=torch.stack([rows[text] for text in texts]).to(arena.e))
+        return arena.asking(torch.stack([rows[text] for text in texts]).to(arena.e))
 
     def judged(self) -> Judged:
         """What all cells of the dataset have in common."""
@@ -146,8 +145,8 @@ def _answers(source: Source, arena: Arena, weights_of: Any) -> Tensor:
 
 def _majority(arena: Arena) -> Tensor:
     """The most frequent answer of the support set, to every query example: [task, 1, example]."""
-    answers = int(arena.support.answers.counts.max())
-    counts = torch.zeros(len(arena), answers, device=arena.e.device)
+    answers = int(arena.support.answers.sizes.max())
+    counts = torch.zeros(len(arena), answers, device=arena.device)
     counts.scatter_add_(1, arena.support.labels, arena.support.example_mask.float())
     return (counts.argmax(1, keepdim=True) * arena.query.example_mask)[:, None]
 

@@ -43,7 +43,7 @@ class HyperclipTraining:
         mean = weights.mean(0)
         scale = (weights - mean).square().mean().sqrt().clamp_min(1e-12)
         generator = torch.Generator().manual_seed(config.seed)
-        embed, device = train.e.shape[1], train.e.device
+        embed, device = train.embed, train.device
         self.module = HyperCLIP(embed, config.hyperclip.hidden, mean.cpu(), scale.cpu(), generator).to(device)
         self.validation_z = by_task(validation.pairs, lambda batch, rows: adapted_latents(decoder, batch, config))
 
@@ -89,7 +89,7 @@ def _train_hyperclip(session: Session, parents: dict[str, Run], run: Run) -> Ite
     yield from train(run, training, plan, session.device)
     tensors = {f"hyperclip.{name}": value.detach() for name, value in training.module.state_dict().items()}
     tensors |= {f"whitener.{name}": value for name, value in training.questions.whitener.state_dict().items()}
-    save_model(run, session, tensors, {"embed": data.e.shape[1], "layout": decoder.layout.to_dict()})
+    save_model(run, session, tensors, {"embed": data.embed, "layout": decoder.layout.to_dict()})
     yield {"validation": training.validate(training.module), "candidates": len(validation)}
 
 

@@ -57,7 +57,7 @@ NEXT_LATENT = 0x9E3779B97F4A7C15  # from one sample's seed to the next: odd, and
 
 def question_seeds(arena: Arena, seed: int, sample: int = 0) -> list[int]:
     """A sampling seed for each task that depends on its question, the run's seed and the sample's number alone."""
-    return [task_seed(mix_sample(seed, sample), task.question) for task in arena.tasks]
+    return [task_seed(mix_sample(seed, sample), question) for question in arena.questions]
 
 
 def mix_sample(seed: int, sample: int) -> int:
@@ -76,21 +76,21 @@ class LdmTraining:
         self.config, self.decoder, self.data, self.validation = config, decoder, train, validation
         settings = config.ldm
         self.questions = KnownQuestions(train, config.questions)
-        known = torch.zeros(len(train), dtype=torch.bool, device=train.e.device)
+        known = torch.zeros(len(train), dtype=torch.bool, device=train.device)
         known[self.questions.rows] = True
         used = decoder.latents if settings.unlabelled else decoder.latents[known]
         self.scaler = LatentScaler.fit(used)
         z = self.scaler.standardise(decoder.latents)
         self.whole, self.unlabelled = z[known], z[~known] if settings.unlabelled else z[:0]
-        self.anchor, self.rest = QuestionAnchor.none(train.e.shape[1], decoder.latent, z.device), self.whole
+        self.anchor, self.rest = QuestionAnchor.none(train.embed, decoder.latent, z.device), self.whole
         self.schedule = schedule_of(settings)
         self.whitener = self.questions.whitener
         if settings.anchor:
             self.anchor, self.rest = self._fitted_anchor()
         generator = torch.Generator().manual_seed(config.seed)
         self.module = Denoiser(
-            decoder.latent, train.e.shape[1], settings.hidden, settings.time_dim, generator
-        ).to(train.e.device)  # fmt: skip
+            decoder.latent, train.embed, settings.hidden, settings.time_dim, generator
+        ).to(train.device)  # fmt: skip
 
     def _fitted_anchor(self) -> tuple[QuestionAnchor, Tensor]:
         """The anchor that does better on the validation tasks: with questions as they are, or with a learned metric.
@@ -130,7 +130,7 @@ class LdmTraining:
 
     def sampler(self, module: Denoiser, trust: float) -> "LatentSampler":
         """What the parameters of ``module`` sample."""
-        how = arithmetic(self.config.runtime.precision, self.data.e.device, "sampling")
+        how = arithmetic(self.config.runtime.precision, self.data.device, "sampling")
         return LatentSampler(
             in_arithmetic(module, how),
             self.schedule,
@@ -237,7 +237,7 @@ def _train_ldm(session: Session, generator: Run, run: Run) -> Iterator[Event | d
     tensors |= {f"scaler.{name}": value for name, value in training.scaler.state_dict().items()}
     tensors |= {f"whitener.{name}": value for name, value in training.whitener.state_dict().items()}
     tensors |= {f"anchor.{name}": value for name, value in training.anchor.state_dict().items()}
-    header = {"embed": data.e.shape[1], "latent": decoder.latent, "gamma": gamma, "trust": trust}
+    header = {"embed": data.embed, "latent": decoder.latent, "gamma": gamma, "trust": trust}
     save_model(run, session, tensors, header)
     yield {"gamma": gamma, "trust": trust, "validation": {"accuracy": training.accuracy(module, gamma, 1, trust)},
            "gamma_validation": {f"{g:g}": value for (g, t), value in measured.items() if t == trust}}  # fmt: skip

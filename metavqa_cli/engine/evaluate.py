@@ -1,7 +1,7 @@
 """`metavqa eval`: accuracies on the held-out questions, each with its interval over tasks."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -181,7 +181,7 @@ class Judge:
 
     def zero_shot(self, arena: Arena) -> Tensor:
         """Of plain CLIP."""
-        return self(zero_shot_weights(self.layout, 1, arena.e.device), arena)
+        return self(zero_shot_weights(self.layout, 1, arena.device), arena)
 
     def few_shot(self, W: Tensor, settings: Evaluation, arena: Arena) -> Tensor:
         """After gradient descent in weight space from W [P] on each support set."""
@@ -261,10 +261,10 @@ def _method(objective: str) -> str:
 
 def with_shuffled_questions(arena: Arena, seed: int) -> Arena:
     """Each task with another's question embedding: the next one's, in an order that depends on the questions alone."""
-    order = sorted(range(len(arena)), key=lambda i: task_seed(seed, f"shuffled/{arena.tasks[i].question}"))
+    order = sorted(range(len(arena)), key=lambda i: task_seed(seed, f"shuffled/{arena.questions[i]}"))
     e = torch.empty_like(arena.e)
     e[order] = arena.e[order[1:] + order[:1]]
-    return replace(arena, e=e)
+    return arena.asking(e)
 
 
 def few_shot_latents(decoder: Decoder, settings: Evaluation, arena: Arena) -> Tensor:
@@ -297,7 +297,7 @@ def as_row(measured: Measurement, arena: Arena, config: Config, judged: Judged) 
     """
     values = measured.accuracies.cpu().numpy()
     whole = estimate(values, config.eval.bootstrap)
-    kinds = np.array([task.novelty or "" for task in arena.tasks])
+    kinds = np.array(arena.novelty_names())
     answers = None if measured.answers is None else flat_answers(measured.answers, judged.mask).numpy()
     return {
         "method": measured.method, "label": measured.label, "setting": measured.setting, "run": measured.run,

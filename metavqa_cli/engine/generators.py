@@ -45,7 +45,7 @@ class HvaeTraining:
 
     def __init__(self, config: Config, layout: WeightLayout, zoo: Model, train: Arena, validation: Arena) -> None:
         self.config, self.layout, self.zoo, self.data, self.validation = config, layout, zoo.tensors, train, validation
-        settings, device = config.hvae, train.e.device
+        settings, device = config.hvae, train.device
         try:
             scaler = WeightScaler.fit(self.zoo["train"], self.zoo["base"], settings.weight_clamp)
         except ValueError as error:
@@ -84,7 +84,7 @@ class TaskLatentTraining:
         self.config, self.layout, self.data, self.validation = config, layout, train, validation
         shape, generator = config.hvae, torch.Generator().manual_seed(config.seed)
         decoder = Hypernetwork(shape.latent, shape.hidden, base.cpu(), config.task_latents.scale, generator)
-        self.module = TaskLatents(len(train), decoder, config.task_latents.z_init, generator).to(train.e.device)
+        self.module = TaskLatents(len(train), decoder, config.task_latents.z_init, generator).to(train.device)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         settings, scale = self.config.task_latents, self.config.base_network.logit_scale

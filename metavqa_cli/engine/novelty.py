@@ -113,7 +113,7 @@ class Found:
 def examine(memory: Memory, probe: Probe, arena: Arena, decoder: Decoder) -> Found:
     """Nearest members of the weights, and how both judge the query examples of the probe's test tasks."""
     distances, overlaps, accuracies = [], [], []
-    for rows in torch.arange(len(probe.tasks), device=arena.e.device).split(ROWS_AT_ONCE):
+    for rows in torch.arange(len(probe.tasks), device=arena.device).split(ROWS_AT_ONCE):
         weights, part = probe.weights(rows), arena.select(probe.tasks[rows])
         if not weights.isfinite().all():
             raise JobError(f"weights are not finite ({probe.name}); lower the guidance scale")
@@ -139,7 +139,7 @@ def probes(memory: Memory, decoder: Decoder, z: Tensor, arena: Arena, members: S
     its own question. The noise of a test task has the same direction at every size.
     """
     device, own = z.device, decoder.name != "hvae"  # members have latents that decode to them
-    questions = [task.question for task in arena.tasks]
+    questions = list(arena.questions)
     drawn = torch.tensor([_draw(seed, f"members/{q}", len(memory), 2) for q in questions], device=device)
     seeds = [task_seed(seed, f"noise/{question}") for question in questions]
     tasks, every = torch.arange(len(arena), device=device), torch.arange(len(memory), device=device)
@@ -190,7 +190,7 @@ def _measure(session: Session, subject: Subject, ldm: Run, bench: Bench, run: Ru
     memory = memory_of(session, decoder)
     with torch.no_grad():
         z = model.sampler(arena.e, model.gamma, question_seeds(arena, seed))
-    questions = [task.question for task in bench.dataset.tasks.of("train")]
+    questions = bench.dataset.questions_of("train")
     found: dict[str, Found] = {}
     chosen = probes(memory, decoder, z, arena, questions, seed)
     for done, probe in enumerate(chosen):

@@ -17,9 +17,9 @@ def described_tasks(arena: Arena, share: float) -> Tensor:
     They (on the CPU) depend on the questions alone, so that every method, seed and machine hides the same ones. At
     least one is kept.
     """
-    drawn = sorted(range(len(arena)), key=lambda row: task_seed(0, f"described/{arena.tasks[row].question}"))
-    kept = drawn[: max(1, round(share * len(arena)))]
-    return torch.tensor(sorted(kept))
+    drawn = torch.tensor([task_seed(0, f"described/{question}") for question in arena.questions])
+    kept = drawn.argsort(stable=True)[: max(1, round(share * len(arena)))]
+    return kept.sort().values
 
 
 def whitener_of(e: Tensor, settings: Questions) -> QuestionWhitener:
@@ -37,8 +37,9 @@ class KnownQuestions:
 
     def __init__(self, arena: Arena, settings: Questions) -> None:
         self.rows = described_tasks(arena, settings.descriptors)
-        self.whitener = whitener_of(arena.e[self.rows], settings)
-        self.e = self.whitener(arena.e[self.rows])
+        e = arena.select(self.rows).e
+        self.whitener = whitener_of(e, settings)
+        self.e = self.whitener(e)
         self.noise = settings.noise
 
     def __len__(self) -> int:

@@ -62,7 +62,7 @@ def ask_held_out(session: Session, model: Run) -> list[tuple[Task, list[str], An
     return asked
 
 
-def held_out_tasks(tasks: list[Task]) -> list[Task]:
+def held_out_tasks(tasks: Sequence[Task]) -> list[Task]:
     """One test task from each of the asked families; any others where a small world lacks one."""
     chosen = [next((t for t in tasks if t.family == family), None) for family in ASKED_FAMILIES]
     found = [task for task in chosen if task is not None]

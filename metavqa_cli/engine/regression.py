@@ -61,8 +61,8 @@ class RegressionTraining:
         self.questions = KnownQuestions(train, config.questions)
         self.y = target.scaler.standardise(target.vectors[self.questions.rows])
         generator = torch.Generator().manual_seed(config.seed)
-        embed, hidden = train.e.shape[1], config.regression.hidden
-        self.module = Regression(embed, hidden, self.y.shape[1], generator).to(train.e.device)
+        embed, hidden = train.embed, config.regression.hidden
+        self.module = Regression(embed, hidden, self.y.shape[1], generator).to(train.device)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         chosen, e = self.questions.batch(self.config.regression.batch, step, self.config.seed, generator)
@@ -94,7 +94,7 @@ def _train_regression(session: Session, target: Run, run: Run) -> Iterator[Event
     yield from train(run, training, plan, session.device)
     tensors = {f"regression.{name}": value.detach() for name, value in training.module.state_dict().items()}
     tensors |= {f"whitener.{name}": value for name, value in training.questions.whitener.state_dict().items()}
-    save_model(run, session, tensors, {"embed": data.e.shape[1]})
+    save_model(run, session, tensors, {"embed": data.embed})
     yield {"validation": training.validate(training.module)}
 
 

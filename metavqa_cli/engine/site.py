@@ -12,6 +12,7 @@ from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name
 
 # The files and folders of a dataset.
 RECIPE, MANIFEST = "recipe.json", "dataset.json"
+TASK_INDEX = ".tasks.safetensors"  # hidden: made from the others whenever it is missing, and no part of the record
 TASKS, INDEX, ANNOTATIONS, FEATURES, IMAGES = "tasks.jsonl", "images.jsonl", "annotations.jsonl", "features", "images"
 Shard = tuple[int, int]  # this is the first number of the second many, from 1
 

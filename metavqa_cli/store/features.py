@@ -5,17 +5,19 @@ Its tensors are ``features`` (float32 ``[image, embed]``) and ``ids`` (uint8: th
 
 import hashlib
 import json
+import math
 import shlex
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metavqa_cli.schema.errors import JobError
 from metavqa_cli.store.atomic import atomic_path
+from metavqa_cli.store.mapped import Check, MappedRows, blocks
 from metavqa_cli.store.tensors import Layout, header_of, read_layout
 
 if TYPE_CHECKING:
@@ -131,12 +133,39 @@ class FeatureStore:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(self.layout.data_start + self.layout.tensors["features"]["data_offsets"][0])
                 _fill(file, features.data.cast("B"))
+        lines = self._map("ids", "uint8").tobytes()
+        self._compare(lambda: quick_sum(features, lines), lambda: _checksum(features, lines))
+
+    def check(self) -> None:
+        """Read all rows once, holding none. Errors as ``verified``."""
+        offsets = [self.layout.tensors[name]["data_offsets"] for name in ("ids", "features")]
+        ranges = [(self.layout.data_start + start, self.layout.data_start + stop) for start, stop in offsets]
+        content = (block for start, stop in ranges for block in blocks(self.path, start, stop))
+
+        def checksum() -> str:
+            digest = hashlib.sha256()
+            for block in content:
+                digest.update(block)
+            return digest.hexdigest()
+
+        self._compare(lambda: reduce(lambda summed, block: zlib.crc32(block, summed), content, 0), checksum)
+
+    def _compare(self, quick: Callable[[], int], checksum: Callable[[], str]) -> None:
+        """Compare the quick sum with the header's; of a file that has none, the checksum."""
         if CHECKSUM not in self.header:
             raise JobError(f"{self.path} was written by another version of metavqa; {self.remedy}")
-        lines = self._map("ids", "uint8").tobytes()
-        summed, written = quick_sum(features, lines), self.header.get(QUICK)
-        if summed != written and (written is not None or _checksum(features, lines) != self.header[CHECKSUM]):
+        written = self.header.get(QUICK)
+        if checksum() != self.header[CHECKSUM] if written is None else quick() != written:
             raise JobError(f"{self.path} is damaged (its checksum differs); {self.remedy}")
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all rows."""
+        return 4 * math.prod(self.layout.tensors["features"]["shape"])
+
+    def mapped(self, check: Check | None = None) -> MappedRows:
+        """All rows, to be read when asked for, and then checked."""
+        return MappedRows([self.features], check)
 
     def rows(self, indices: "Sequence[int] | np.ndarray") -> "np.ndarray":
         """A copy of the rows at ``indices``, float32 ``[len(indices), embed]``."""

@@ -7,7 +7,7 @@ and which of its images could not be read (``broken``: ``[[id, reason], …]``).
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError
 from metavqa_cli.store.features import FeatureStore, rebuild, write_features
+from metavqa_cli.store.mapped import Check, MappedRows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,24 +172,32 @@ class ShardedFeatures:
 
         rows = np.empty((len(self), self.embed), np.float32)
         parts = [rows[start:stop] for start, stop in zip(self._starts, self._starts[1:], strict=False)]
-        with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
-            for _ in pool.map(FeatureStore.read_into, self.shards, parts):
-                pass
+        self._each(FeatureStore.read_into, parts)
         return rows
+
+    def check(self) -> None:
+        """Read all rows once, holding none. Errors as ``verified``."""
+        self._each(FeatureStore.check)
+
+    def _each(self, work: Callable[..., None], *arguments: "Sequence[np.ndarray]") -> None:
+        with ThreadPoolExecutor(min(len(self.shards), os.cpu_count() or 1)) as pool:
+            for _ in pool.map(work, self.shards, *arguments):
+                pass
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all rows."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    def mapped(self, check: Check | None = None) -> MappedRows:
+        """All rows, to be read when asked for, and then checked."""
+        return MappedRows([shard.features for shard in self.shards], check)
 
     def rows(self, indices: "Sequence[int] | np.ndarray") -> "np.ndarray":
         """A copy of the rows at ``indices`` (from 0), float32 ``[len(indices), embed]``, through memory maps."""
         import numpy as np
 
-        wanted = np.asarray(indices, dtype=np.int64)
-        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
-            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {len(self)}")
-        found = np.empty((len(wanted), self.embed), np.float32)
-        shard_of = np.searchsorted(self._starts, wanted, side="right") - 1
-        for number in np.unique(shard_of):
-            here = shard_of == number
-            found[here] = self.shards[number].features[wanted[here] - self._starts[number]]
-        return found
+        return self.mapped().take(np.asarray(indices, dtype=np.int64))
 
 
 def _complete(folder: Path, kind: str) -> list[Path]:

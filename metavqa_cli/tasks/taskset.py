@@ -2,11 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.store.atomic import write_text
@@ -40,13 +40,25 @@ class Task:
         return [fill(self.template, answer) for answer in self.answers]
 
 
+@runtime_checkable
+class Divided(Protocol):
+    """Tasks that know their splits without being read."""
+
+    def of(self, split: Split) -> Sequence[Task]:
+        """Those of ``split``."""
+        ...
+
+
 @dataclass(frozen=True)
 class TaskSet:
-    """All tasks of a dataset, in file order."""
+    """All tasks of a dataset, in file order: in memory, or each read when asked for (``IndexedTasks``)."""
 
-    tasks: tuple[Task, ...]
+    tasks: Sequence[Task]
 
-    def of(self, split: Split) -> list[Task]:
+    def of(self, split: Split) -> Sequence[Task]:
+        """The tasks of ``split``, in file order."""
+        if isinstance(self.tasks, Divided):
+            return self.tasks.of(split)
         return [task for task in self.tasks if task.split == split]
 
     def image_ids(self) -> list[str]:
@@ -101,29 +113,41 @@ def dump_tasks(path: Path, tasks: TaskSet) -> None:
 
 
 def load_tasks(path: Path, examples: bool = True) -> TaskSet:
-    """Read ``dump_tasks``'s file. ``MissingError`` when absent, ``JobError`` naming the line when damaged.
+    """Read ``dump_tasks``'s file whole. Errors as ``read_tasks``.
 
     Without ``examples`` support and query of every task are empty, and reading takes a tenth of the time.
     """
+    ids: dict[str, str] = {}  # an image of many tasks is named by one string: a third of the memory
+    return TaskSet(tuple(task for _, task in read_tasks(path, ids, examples)))
+
+
+def read_tasks(
+    path: Path, ids: dict[str, str] | None = None, examples: bool = True
+) -> Iterator[tuple[tuple[int, int], Task]]:
+    """The tasks of ``dump_tasks``'s file one after another, each with its place: where its line begins, and its bytes.
+
+    With ``ids`` (empty at first) an image of many tasks is named by one string in all of them. ``MissingError`` when
+    the file is absent, ``JobError`` naming the line when damaged.
+    """
     if path.exists() and not path.is_file():
         raise JobError(f"{path} is not a file; build the dataset again with --force")
-    tasks: list[Task] = []
-    ids: dict[str, str] = {}  # an image of many tasks is named by one string: a third of the memory
     try:
         with path.open("rb") as lines:  # of bytes: a question may hold a character at which text would be cut
+            begin = 0
             for number, line in enumerate(lines, 1):
-                tasks.append(_task(path, number, line, ids, examples))
+                yield (begin, len(line)), read_task(path, number, line, ids, examples)
+                begin += len(line)
     except FileNotFoundError:
         raise MissingError(f"{path} is missing; build the dataset again with `metavqa dataset build`") from None
-    return TaskSet(tuple(tasks))
 
 
-def _task(path: Path, number: int, line: bytes, ids: dict[str, str], examples: bool) -> Task:
+def read_task(path: Path, number: int, line: bytes, ids: dict[str, str] | None = None, examples: bool = True) -> Task:
+    """The task of one line. ``ids`` are the names of images so far; ``JobError`` names the line when it is damaged."""
     try:
         record = json.loads((line if examples else _shortened(line)).decode("utf-8"))
         if not examples:
             record |= {"support": [], "query": []}
-        return _parse(record, ids)
+        return _parse(record, {} if ids is None else ids)
     except (ValueError, TypeError, KeyError, UsageError, RecursionError) as error:
         raise JobError(f"{path}, line {number} is damaged ({error}); build the dataset again with --force") from None
 

@@ -140,7 +140,7 @@ class TaskFeed:
             return
         places, no_images = _places(folder, tasks)
         self._book = Book(
-            name, folder, tasks.tasks, rows_of(tasks.tasks), places, no_images, datasets=self._book.datasets,
+            name, folder, tuple(tasks.tasks), rows_of(tasks.tasks), places, no_images, datasets=self._book.datasets,
             trouble=None if tasks.tasks else f"the dataset {name!r} has no tasks; build it again with --force",
         )  # fmt: skip
         _keep()

@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found += speeds(job, 1, job.rounds) + speeds(job, BATCH, max(job.rounds // 3, 1))
     for label in SETTINGS:
         found += losses(job, label) if label in options.parts else []
-    report.show(found, report.machine(job.test.e.device), options.json)
+    report.show(found, report.machine(job.test.device), options.json)
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ def test_weights_brought_to_their_own_question_have_nothing_nearer(hyperclip: Ru
 
 def test_ties_identify_nothing_and_weights_must_be_finite(hyperclip: Run, arena: Arena) -> None:
     judge = HyperClip(hyperclip, CPU)
-    same = replace(arena, e=arena.e[:1].expand(len(arena), -1))
+    same = arena.asking(arena.e[:1].expand(len(arena), -1))
     W = made_by(hyperclip).weights
     assert (nearer_questions(judge, same, lambda part: W.expand(len(part), -1)) == len(arena) - 1).all()
     with pytest.raises(JobError, match=r"weights are not finite.*few_shot_z_lr"):

@@ -1,7 +1,6 @@
 """Hidden descriptors stay hidden: a fixed part of the tasks is described, and nothing conditional reads the rest."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def poisoned(arena: Arena, rows: torch.Tensor) -> Arena:
     """The arena with NaN in place of the questions of ``rows``."""
     e = arena.e.clone()
     e[rows] = torch.nan
-    return replace(arena, e=e)
+    return arena.asking(e)
 
 
 def hidden(arena: Arena, share: float = SHARE) -> torch.Tensor:
@@ -192,7 +191,7 @@ def test_a_known_descriptor_is_read(name: str, tmp_path: Path) -> None:
     """Else nothing above could fail."""
     config = miniature.config(questions={"descriptors": SHARE})
     data, validation = arenas()
-    other = replace(data, e=data.e.roll(1, 0))
+    other = data.asking(data.e.roll(1, 0))
     one, two = (trained(MAKE[name](config, arena, validation), tmp_path / key)
                 for key, arena in (("one", data), ("two", other)))  # fmt: skip
     assert one["logged"] != two["logged"]
