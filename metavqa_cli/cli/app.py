@@ -92,6 +92,7 @@ def run(args: Sequence[str]) -> int:
     try:
         args = hoist(args)
         code = app(args, prog_name="metavqa", standalone_mode=False)
+        _part()
         sys.stdout.flush()
     except SystemExit as done:  # shell completion, or a reader that closed the pipe
         return done.code if isinstance(done.code, int) else 1
@@ -99,13 +100,20 @@ def run(args: Sequence[str]) -> int:
         return _abandon_output()
     except BaseException as error:
         sentence, code = explain(error)
-        console.fail(sentence, error)
+        if not getattr(error, "said", False):
+            console.fail(sentence, error)
         if isinstance(error, OSError):
             _abandon_output()
         return code
     if code == INTERRUPTED:
         console.narrate("interrupted")
     return code if isinstance(code, int) else 0
+
+
+def _part() -> None:
+    """Take leave of the processes that this one worked with, if it did."""
+    if (world := sys.modules.get("metavqa_cli.engine.world")) is not None:
+        world.leave()
 
 
 def _abandon_output() -> int:

@@ -1,9 +1,8 @@
 """`metavqa dataset build`, `info` and `export`: from a source to a dataset, its numbers, and back to files."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -19,12 +18,10 @@ from metavqa_cli.cli.options import (
     from_home,
     workspace,
 )
-from metavqa_cli.cli.session import ClipOption, DeviceOption, open_session
+from metavqa_cli.cli.session import ClipOption, DeviceOption, open_session, sharing_cores
+from metavqa_cli.engine.torchrun import place
 from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.schema.ranges import shard_of
-
-if TYPE_CHECKING:
-    from metavqa_cli.engine.session import Session
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a dataset in the workspace.")]
 PathsOption = list[Path] | None
@@ -92,8 +89,8 @@ def build(
     json: JsonOption = False,
 ) -> None:
     """Make tasks from questions with images, and embed everything with CLIP. Goes on where it was interrupted."""
-    form, (rank, world) = chosen_format(format, json), _torchrun()
-    part = shard_of(shard) if shard or world == 1 else (rank + 1, world)
+    form, mine = chosen_format(format, json), place()
+    part = shard_of(shard) if shard or mine.size == 1 else (mine.rank + 1, mine.size)
     given: dict[str, Any] = {
         "source": source, "path": _absolute(path), "name": name or source, "protocol": protocol,
         "min_pairs": min_pairs, "min_answers": min_answers, "validation_fraction": validation, "match": match,
@@ -103,12 +100,13 @@ def build(
     }  # fmt: skip
     flags = {f"dataset.{key}": value for key, value in given.items()} | {
         "clip.model": clip, "clip.resize": resize, "clip.precision": precision, "runtime.image_batch": batch,
-        "runtime.workers": workers, "runtime.device": device or (f"cuda:{_local_rank()}" if _on_gpus(world) else None),
+        "runtime.workers": workers, "runtime.device": device,
     }  # fmt: skip
-    session = _sharing_cores(open_session(preset, config, set, flags, force=force))
+    session = open_session(preset, config, set, flags, force=force, together=mine.met and not shard)
+    session = replace(session, config=sharing_cores(session.config))
     from metavqa_cli.engine.build import build_dataset
 
-    if world > 1 and not shard:
+    if mine.size > 1 and not shard:
         console.narrate(f"process {part[0]} of {part[1]}, as RANK and WORLD_SIZE say: each embeds its share")
     console.follow(build_dataset(session, part))
     if session.config.dataset.name in workspace().datasets():  # else other shards are still at work
@@ -129,44 +127,6 @@ def _absolute(path: Path | None) -> str | None:
 
 def _paths(paths: PathsOption) -> list[str | None] | None:
     return [_absolute(path) for path in paths] if paths else None
-
-
-def _torchrun() -> tuple[int, int]:
-    """Number of this process and of all, as torchrun says; the only one without it."""
-    rank, world = _counted("RANK", 0), _counted("WORLD_SIZE", 1)
-    if rank >= world:
-        raise UsageError(f"the environment says RANK={rank} of WORLD_SIZE={world}; unset both, or use torchrun")
-    return rank, world
-
-
-def _counted(variable: str, default: int) -> int:
-    text = os.environ.get(variable, str(default))
-    if not text.isdecimal():
-        raise UsageError(f"the environment says {variable}={text!r}, expected a number, as torchrun sets it; unset it")
-    return int(text)
-
-
-def _sharing_cores(session: "Session") -> "Session":
-    """The session, in which each of the processes that torchrun runs on this machine decodes with its share of the
-    cores, unless their number is configured."""
-    runtime, here = session.config.runtime, _counted("LOCAL_WORLD_SIZE", 1)
-    if runtime.workers or here == 1:
-        return session
-    share = runtime.model_copy(update={"workers": max(1, (os.cpu_count() or 1) // here)})
-    return replace(session, config=session.config.model_copy(update={"runtime": share}))
-
-
-def _local_rank() -> int:
-    return _counted("LOCAL_RANK", 0)
-
-
-def _on_gpus(world: int) -> bool:
-    """Whether several processes of this machine should have a GPU each."""
-    if world == 1:
-        return False
-    import torch
-
-    return torch.cuda.device_count() > _local_rank()
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from metavqa_cli.schema.events import Event
@@ -36,6 +37,8 @@ class Style:
     ascii: bool = False
     quiet: bool = False
     debug: bool = False
+    process: str = ""
+    """What this process is called where another one speaks for all of them."""
 
 
 style = Style()
@@ -44,6 +47,12 @@ style = Style()
 def configure(color: Color = "auto", ascii: bool = False, quiet: bool = False, debug: bool = False) -> None:
     """Set how this process prints; without arguments, back to the defaults."""
     style.color, style.ascii, style.quiet, style.debug = color, ascii, quiet, debug
+
+
+def only_errors(process: str) -> None:
+    """From now on another process prints for this one: nothing but its own errors is said, under its name."""
+    style.quiet, style.process = True, process
+    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
 def neutral(text: str, *, one_line: bool = False) -> str:
@@ -64,7 +73,8 @@ def narrate(text: str) -> None:
 
 def warn(text: str) -> None:
     """Print a warning on stderr, also when quiet."""
-    err(f"warning: {text}", "yellow")
+    if not style.process:
+        err(f"warning: {text}", "yellow")
 
 
 def fail(text: str, error: BaseException | None = None) -> None:
@@ -73,7 +83,7 @@ def fail(text: str, error: BaseException | None = None) -> None:
         import traceback
 
         err("".join(traceback.format_exception(error)).rstrip())
-    err(f"error: {text}", "bold red")
+    err(f"error{f' ({style.process})' if style.process else ''}: {text}", "bold red")
 
 
 def err(text: str, lead_style: str = "") -> None:

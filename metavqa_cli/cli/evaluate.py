@@ -96,7 +96,7 @@ def evaluate(
         chosen = list({run.id: run for run in (runs.get(workspace(), name) for name in models)}.values())
     else:
         chosen = _newest(open_job("eval", preset, config, set, flags), with_parents)
-    session = open_session(preset, config, set, flags, own=own_config(chosen[0]), force=force)
+    session = open_session(preset, config, set, flags, own=own_config(chosen[0]), force=force, together=True)
     from metavqa_cli.engine.ensure import finished_run
     from metavqa_cli.engine.evaluate import evaluate as measure
     from metavqa_cli.engine.predictions import wanted_of
@@ -104,7 +104,7 @@ def evaluate(
     form = chosen_format(format, json)
     wanted = wanted_of(chosen, gamma or (), few_shot) if predictions is not None else None
     run = finish(finished_run(session, measure(session, chosen)))
-    if predictions is not None and wanted is not None:
+    if predictions is not None and wanted is not None and not console.style.process:
         _write_predictions(session, run, wanted, predictions)
     if by == "kind":
         _print_kinds(session, run, few_shot, form)

@@ -41,7 +41,7 @@ def quickstart(
     """Build, train, evaluate and ask on the built-in world. Steps that are done are found and not repeated."""
     start = time.monotonic()
     flags = {"seed": seed, "runtime.device": device, "runtime.precision": precision}
-    session = open_session(preset, config, set, flags, force=force)
+    session = open_session(preset, config, set, flags, force=force, together=True)
     from metavqa_cli.engine.quickstart import equivalent_commands, next_commands
     from metavqa_cli.engine.quickstart import quickstart as tell
 

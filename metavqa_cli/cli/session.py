@@ -1,6 +1,8 @@
 """From options to a session: what the commands that do work have in common."""
 
+import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -10,10 +12,12 @@ from metavqa_cli.cli import console
 from metavqa_cli.cli.options import workspace
 from metavqa_cli.engine.configuration import resolve_config
 from metavqa_cli.engine.opening import own_config
+from metavqa_cli.engine.torchrun import place
 from metavqa_cli.schema.errors import UsageError
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.session import Session
+    from metavqa_cli.schema.config import Config
     from metavqa_cli.schema.events import Event
 
 T = TypeVar("T")
@@ -46,15 +50,41 @@ def open_session(
     own: Mapping[str, Any] | None = None,
     force: bool = False,
     resume: str | None = None,
+    together: bool = False,
 ) -> "Session":
-    """The session of a command. ``own`` is the configuration of the run that it is about; it beats the preset."""
+    """The session of a command. ``own`` is the configuration of the run that it is about; it beats the preset.
+
+    With ``together``, the processes that torchrun started do the command as one: they meet here.
+    """
     resolved = resolve_config(preset, config, sets, flags, resumed=own)
     from metavqa_cli.engine.session import Session, prepare_torch
 
     prepare_torch(resolved.config)
     session = Session(workspace(), resolved.config, force=force, resume=resume)
-    _ = session.device  # a device that is not there should be known before anything is made
-    return session
+    _ = session.device  # one that is not there should be known before anything is made
+    return _joined(session) if together and place().size > 1 else session
+
+
+def _joined(session: "Session") -> "Session":
+    """The session in the world of all processes: in the first one's configuration, and with one voice, its."""
+    from metavqa_cli.engine.world import join
+    from metavqa_cli.schema.config import Config
+
+    world = join(session.device)
+    if not world.first:
+        console.only_errors(f"process {world.rank + 1} of {world.size}")
+    values = world.decide(lambda: session.config.model_dump(mode="json"))
+    return replace(session, config=sharing_cores(Config.model_validate(values)))
+
+
+def sharing_cores(config: "Config") -> "Config":
+    """The configuration in which each process of this machine decodes images with its share of the cores, unless their
+    number is configured."""
+    here = place().local_size
+    if config.runtime.workers or here == 1:
+        return config
+    share = config.runtime.model_copy(update={"workers": max(1, (os.cpu_count() or 1) // here)})
+    return config.model_copy(update={"runtime": share})
 
 
 def open_job(
@@ -73,7 +103,7 @@ def open_job(
     """
     if resume is None:
         recipe = _recipe(preset, config, sets, flags)
-        return open_session(preset, config, sets, flags, own=recipe, force=force)
+        return open_session(preset, config, sets, flags, own=recipe, force=force, together=True)
     if force:
         raise UsageError("--resume goes on with a run, --force begins another one; choose one of them")
     from metavqa_cli.store import runs
@@ -81,7 +111,7 @@ def open_job(
     run = runs.get(workspace(), resume)
     if run.kind != kind:
         raise UsageError(f"run {run.id} is of kind {run.kind}, not {kind}; resume it with `metavqa train {run.kind}`")
-    return open_session(preset, config, sets, flags, own=own_config(run), resume=run.id)
+    return open_session(preset, config, sets, flags, own=own_config(run), resume=run.id, together=True)
 
 
 def _recipe(

@@ -335,7 +335,7 @@ def _print_sweep(rows: list[dict[str, Any]], format: Format) -> None:
 
 def _write(rows: list[dict[str, Any]], out: Path | None, name: str) -> None:
     """The rows as JSON and CSV in the folder ``out``, and the figures that they can fill."""
-    if out is None:
+    if out is None or console.style.process:  # another process writes it
         return
     import contextlib
 

@@ -37,6 +37,7 @@ from metavqa_cli.engine.site import (
     shard_held,
 )
 from metavqa_cli.engine.verify import describe_files
+from metavqa_cli.engine.world import here
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, Reused
@@ -54,9 +55,12 @@ def build_dataset(session: Session, part: Shard = WHOLE) -> Iterator[Event]:
     """Build the configured dataset, or find it finished; yields progress and ends with ``DatasetBuilt`` or ``Reused``.
 
     An interrupted build goes on where it stopped. Of several processes with different ``part`` each embeds its share,
-    and the last one finishes the dataset. ``BusyError`` when another dataset has the name (without ``force``), or
-    another process builds it; ``UsageError`` for a part with ``force`` or ``tasks_only``.
+    and the last one finishes the dataset; those of one world divide it by themselves, and end together. ``BusyError``
+    when another dataset has the name (without ``force``), or another process builds it; ``UsageError`` for a part with
+    ``force`` or ``tasks_only``.
     """
+    world = here()
+    part = (world.rank + 1, world.size) if part == WHOLE else part
     if part[1] > 1 and (session.force or session.config.dataset.tasks_only):
         other = "--force" if session.force else "--tasks-only"
         raise UsageError(f"{other} is about a whole dataset, a shard about a part; leave one of them out "
@@ -71,6 +75,7 @@ def build_dataset(session: Session, part: Shard = WHOLE) -> Iterator[Event]:
                 yield from _reused(folder) if site is None else _build(session, site, wanted)
         else:
             yield from _build_part(session, folder, wanted, part)
+    world.any(False)  # nobody goes on before the dataset is there
 
 
 def _build_part(session: Session, folder: Path, wanted: dict[str, Any], part: Shard) -> Iterator[Event]:

@@ -25,7 +25,7 @@ from metavqa_cli.engine.evaluate import (
     with_shuffled_questions,
 )
 from metavqa_cli.engine.judged import Judged
-from metavqa_cli.engine.lineage import check_dataset, check_finished, perform, started
+from metavqa_cli.engine.lineage import check_dataset, check_finished, perform, save_measured, started
 from metavqa_cli.engine.predictions import ANSWERS
 from metavqa_cli.engine.scores import CellSpec, scores_of
 from metavqa_cli.engine.session import Session
@@ -35,7 +35,6 @@ from metavqa_cli.methods.registry import Control, Method
 from metavqa_cli.schema.errors import JobError, UsageError
 from metavqa_cli.schema.events import Event
 from metavqa_cli.store.runs import Run
-from metavqa_cli.store.tensors import save_tensors
 from metavqa_cli.tasks.arena import Arena, task_seed
 
 
@@ -121,7 +120,7 @@ def _measure(
     sampler = sampler_text(session.config.sampling) if gamma is not None else None
     correct = {name: right(asked, value).float().mean(1) for name, value in answers.items()}
     kept = {f"{name}.{ANSWERS}": flat_answers(value, bench.judged().mask) for name, value in answers.items()}
-    save_tensors(run.model_path, {**{name: value.cpu() for name, value in correct.items()}, **kept}, {"kind": "cell"})
+    save_measured(run, {**{name: value.cpu() for name, value in correct.items()}, **kept}, {"kind": "cell"})
     mask = asked.query.example_mask
     means = {name: 100 * float((value.sum(1) / mask.sum(1)).mean()) for name, value in correct.items()}
     yield {"method": spec.method, "seed": spec.seed, "gamma": gamma, "sampler": sampler, "means": means,

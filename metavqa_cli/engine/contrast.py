@@ -14,6 +14,7 @@ from metavqa_cli.engine.loop import train
 from metavqa_cli.engine.measure import by_task, training_plan
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.world import here
 from metavqa_cli.generator.layers import normal_like
 from metavqa_cli.guidance.hyperclip import HyperCLIP, contrastive_loss, rank_questions
 from metavqa_cli.guidance.hyperldm import QuestionWhitener
@@ -52,11 +53,12 @@ class HyperclipTraining:
         chosen = to_device(chosen, self.z.device)
         z = self.z[chosen]
         z = z + self.spread * normal_like(z, generator)
-        loss, metrics = contrastive_loss(self.module, self.decoder.decode(z), e)
-        if self.zoo is None:
-            return loss, metrics
-        fine_tuned, _ = contrastive_loss(self.module, self.zoo[chosen], e)
-        return (loss + fine_tuned) / 2, metrics
+        share, gathered = here().share(len(e)), partial(here().gathered, n=len(e))
+        loss, metrics = contrastive_loss(self.module, self.decoder.decode(z[share.rows]), e, share.rows, gathered)
+        if self.zoo is not None:
+            fine_tuned, _ = contrastive_loss(self.module, self.zoo[chosen[share.rows]], e, share.rows, gathered)
+            loss = (loss + fine_tuned) / 2
+        return share.of(loss, metrics)
 
     def validate(self, module: HyperCLIP) -> dict[str, float]:
         """How often the right one of the validation questions is ranked first (``accuracy``), or in the first five."""

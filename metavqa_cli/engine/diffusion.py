@@ -25,6 +25,7 @@ from metavqa_cli.engine.measure import mean_accuracy, training_plan
 from metavqa_cli.engine.precision import Arithmetic, arithmetic
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.world import here
 from metavqa_cli.generator.layers import normal_like
 from metavqa_cli.guidance.anchor import QuestionAnchor, learned_metric
 from metavqa_cli.guidance.cfg import LogLikelihood
@@ -100,9 +101,9 @@ class LdmTraining:
         generator = torch.Generator().manual_seed(self.config.seed)
         metric = learned_metric(self.questions.e, self.whole, generator)
         fitted = [QuestionAnchor.fit(self.questions.e, self.whole, metric) for metric in (None, metric)]
-        return max(
-            fitted, key=lambda pair: self._accuracy_of(self.scaler.restore(pair[0](self.whitener(self.validation.e))))
-        )
+        e = self.whitener(self.validation.e)
+        found = [self._accuracy_of(self.scaler.restore(anchor(e))) for anchor, _ in fitted]
+        return fitted[here().decide(lambda: found.index(max(found)))]
 
     def _accuracy_of(self, z: Tensor) -> float:
         """Mean accuracy in per cent on the validation tasks of the weights of their latents z [task, L]."""
@@ -121,7 +122,10 @@ class LdmTraining:
         if settings.z_noise:
             noise = settings.z_noise * normal_like(rest, generator)
             rest, whole = rest + noise, whole + noise
-        return diffusion_loss(self.module, self.schedule, rest, e, settings.dropout, generator, whole)
+        share = here().share(len(rest))
+        return share.of(*diffusion_loss(
+            self.module, self.schedule, rest, e, settings.dropout, generator, whole, share.rows
+        ))  # fmt: skip
 
     def validate(self, module: Denoiser) -> dict[str, float]:
         """Zero-shot accuracy on the validation tasks at gamma (1 when it is not fixed)."""

@@ -24,19 +24,20 @@ from metavqa_cli.engine.lineage import (
     model_layout,
     parent_run,
     perform,
+    save_measured,
     started,
 )
 from metavqa_cli.engine.measure import accuracies
 from metavqa_cli.engine.predictions import ANSWERS
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.statistics import estimate
+from metavqa_cli.engine.world import here
 from metavqa_cli.methods.few_shot import adapt_latents, adapt_weights
 from metavqa_cli.methods.zero_shot import zero_shot_weights
 from metavqa_cli.schema.config import Config, Evaluation, Sampling
 from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.schema.events import Event, ProgressMade
 from metavqa_cli.store.runs import Run
-from metavqa_cli.store.tensors import save_tensors
 from metavqa_cli.tasks.arena import Arena, Examples, task_seed
 
 NOVELTIES = ("wording", "combination", "family")
@@ -113,7 +114,7 @@ def _evaluate(session: Session, models: Sequence[Run], run: Run) -> Iterator[Eve
     tensors = {f"{i:02d}": m.accuracies.cpu() for i, m in enumerate(measured)}
     tensors |= {f"{i:02d}.{ANSWERS}": flat_answers(m.answers, judged.mask) for i, m in enumerate(measured)
                 if m.answers is not None}  # fmt: skip
-    save_tensors(run.model_path, tensors, {"kind": "eval", "rows": rows})
+    save_measured(run, tensors, {"kind": "eval", "rows": rows})
     source = dataset.manifest["recipe"]["dataset"].get("source", "scenes")
     yield {"rows": rows, "seed": config.seed, "sampler": config.sampling.model_dump(mode="json"),
            "dataset": config.dataset.name, "world": WORLDS.get(source, source)}  # fmt: skip
@@ -191,9 +192,9 @@ class Judge:
 
 def by_chunk(arena: Arena, measure: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     """``measure(tasks, ...)`` [task] for a bounded number of tasks at a time, with their part of each of ``rows``."""
-    chunks = arena.pairs.chunks()
-    found = torch.cat([measure(arena.select(chunk), *(row[chunk] for row in rows)) for chunk in chunks])
-    return found[torch.cat(chunks).argsort()]
+    return here().by_parts(
+        arena.pairs.chunks(), lambda chunk: measure(arena.select(chunk), *(row[chunk] for row in rows))
+    )
 
 
 def on_query(arena: Arena, answer: Callable[[Arena], Tensor]) -> tuple[Tensor, Tensor]:

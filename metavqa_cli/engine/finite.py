@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from metavqa_cli.engine.world import here
 from metavqa_cli.schema.errors import JobError
 
 
@@ -33,7 +34,8 @@ class Finite:
         """``JobError`` that names the step, if a gradient was not finite."""
         if self.failed.item():
             step, loss = int(self._step), float(self._loss)
-            raise JobError(f"the gradient is not finite at step {step} (loss {loss:.4g}); lower the learning rate")
+            text = f"the gradient is not finite at step {step} (loss {loss:.4g}); lower the learning rate"
+            raise here().common(JobError(text))
 
 
 class Average(AveragedModel):

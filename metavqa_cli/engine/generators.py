@@ -13,9 +13,11 @@ from metavqa_cli.engine.lineage import Model, find_parent, load_model, model_lay
 from metavqa_cli.engine.loop import M, Trainable, batch_indices, train
 from metavqa_cli.engine.measure import by_task, layout_of, mean_accuracy, mean_loss, training_plan
 from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.world import here
 from metavqa_cli.engine.zoo import newest_zoo
 from metavqa_cli.generator.hvae import HVAE, WeightScaler, hvae_loss
 from metavqa_cli.generator.hypernetwork import Hypernetwork
+from metavqa_cli.generator.layers import normal_like
 from metavqa_cli.generator.task_latents import TaskLatents, task_latent_loss
 from metavqa_cli.methods.few_shot import adapt_latents
 from metavqa_cli.schema.config import Config
@@ -57,9 +59,8 @@ class HvaeTraining:
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self.zoo["train"]
         indices = batch_indices(len(weights), self.config.hvae.batch, step, self.config.seed)
-        return hvae_loss(
-            self.module, weights[to_device(indices, weights.device)], generator, self.config.hvae.kl_weight
-        )
+        share, batch = here().share(len(indices)), weights[to_device(indices, weights.device)]
+        return share.of(*hvae_loss(self.module, batch, generator, self.config.hvae.kl_weight, share.rows))
 
     def validate(self, module: HVAE) -> dict[str, float]:
         """Accuracy of decoded weights on validation tasks (which decide) and on some training tasks."""
@@ -89,13 +90,15 @@ class TaskLatentTraining:
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         settings, scale = self.config.task_latents, self.config.base_network.logit_scale
         indices = batch_indices(len(self.data), settings.batch, step, self.config.seed)
-        pairs = self.data.pairs
+        pairs, mu = self.data.pairs, self.module.mu
+        noise = settings.z_noise * normal_like(mu.new_empty(len(indices), mu.shape[1]), generator)
 
         def loss_of(part: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
             rows = indices[part]
-            own = to_device(rows, self.module.mu.device)
-            return task_latent_loss(self.module, own, pairs.select(rows), self.layout, scale,
-                                    settings.z_noise, settings.z_penalty, generator)  # fmt: skip
+            own, drawn = to_device(rows, mu.device), noise[to_device(part, mu.device)]
+            return task_latent_loss(
+                self.module, own, pairs.select(rows), self.layout, scale, drawn, settings.z_penalty
+            )  # fmt: skip
 
         return mean_loss(pairs, indices, loss_of)
 

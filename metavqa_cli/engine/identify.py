@@ -23,6 +23,7 @@ from metavqa_cli.engine.lineage import (
     model_layout,
     parent_run,
     perform,
+    save_measured,
     saw_all_questions,
     started,
     trained_with,
@@ -30,13 +31,14 @@ from metavqa_cli.engine.lineage import (
 from metavqa_cli.engine.scores import CellSpec
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.statistics import estimate, spread
+from metavqa_cli.engine.world import here
 from metavqa_cli.guidance.hyperclip import rank_questions
 from metavqa_cli.methods.few_shot import adapt_weights
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, ProgressMade
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
-from metavqa_cli.store.tensors import load_tensors, save_tensors
+from metavqa_cli.store.tensors import load_tensors
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.arena import Arena
 
@@ -215,7 +217,7 @@ def _measure(
     yield started(run, 0)
     judge, arena = HyperClip(hyperclip, session.device), bench.test
     nearer = nearer_questions(judge, arena, fine_tuner(session, parent_run(hyperclip, "generator")))
-    save_tensors(run.model_path, {"nearer": nearer}, {"kind": "identify"})
+    save_measured(run, {"nearer": nearer}, {"kind": "identify"})
     values, tasks = nearer.cpu().numpy(), len(arena)
     shares = {
         str(n): {f"top{top}": 100 * float(hit_rates(values, n, top).mean()) for top in (1, TOP)} for n in sizes(tasks)
@@ -242,14 +244,15 @@ def nearer_questions(judge: HyperClip, arena: Arena, fine_tune: FineTune) -> Int
     ``JobError`` when the weights are not finite.
     """
     e = judge.whitener(arena.e)
-    found = torch.empty(len(arena), dtype=torch.int64, device=e.device)
-    for chunk in arena.support.chunks():
+
+    def nearer(chunk: Tensor) -> Tensor:
         cosines = rank_questions(judge.module, fine_tune(arena.select(chunk)), e)
         if not cosines.isfinite().all():
             raise JobError("fine-tuning diverged (weights are not finite); lower eval.few_shot_z_lr or zoo.lr")
         own = cosines.gather(1, chunk[:, None])
-        found[chunk] = (cosines >= own).sum(1) - 1  # ties count against it: a constant HyperCLIP identifies nothing
-    return found
+        return (cosines >= own).sum(1) - 1  # ties count against it: a constant HyperCLIP identifies nothing
+
+    return here().by_parts(arena.support.chunks(), nearer)
 
 
 def nearer_of(run: Run) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Runs and their parents: what a job is made from, whether it is already done, and how its record is kept."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.precision import part_of
 from metavqa_cli.engine.session import Session, memory_explained
+from metavqa_cli.engine.world import here
 from metavqa_cli.methods.registry import BY_KEY
 from metavqa_cli.schema.config import CONDITIONAL, RUN_SECTIONS, Config
 from metavqa_cli.schema.errors import InterruptedJob, JobError, MissingError, UsageError
@@ -70,17 +71,24 @@ def perform(session: Session, kind: str, parents: Mapping[str, Run], extra: Resu
     result. Ends with ``RunFinished``, after ``Reused`` for a finished run. An
     unfinished run with the same key is resumed; with ``session.resume`` exactly that run, or ``UsageError``.
     """
-    run = _chosen_run(session, kind, parents, extra)
-    if run.state() == "finished":
-        yield from _reused(run)
-        return
-    if session.patience > locks.PATIENCE_SECONDS and run.state() == "running":
+    world = here()
+    run = Run(session.workspace.runs_dir / world.decide(lambda: _chosen_run(session, kind, parents, extra).id))
+    if world.first and session.patience > locks.PATIENCE_SECONDS and run.state() == "running":
         yield Narrated(f"waiting for run {run.id}, which is in use by {run.holder()}")
-    with run.lock(session.patience):
-        if run.state() == "finished":  # by another process, since we looked
+    with ExitStack() as held:
+        if world.decide(lambda: _is_finished(run, world.endured(session.patience), held)):
             yield from _reused(run)
-        else:
+        elif world.first:
             yield from _recorded(run, work, session)
+        else:
+            yield from _followed(run, work)
+
+
+def _is_finished(run: Run, patience: float, held: ExitStack) -> bool:
+    """Whether the run is done. If not, it is locked until ``held`` ends."""
+    if run.state() != "finished":
+        held.enter_context(run.lock(patience))
+    return run.state() == "finished"  # by another process, since we looked
 
 
 def _chosen_run(session: Session, kind: str, parents: Mapping[str, Run], extra: Result) -> Run:
@@ -126,8 +134,9 @@ def _resumable(session: Session, kind: str, key: str, parents: Mapping[str, str]
 
 
 def _reused(run: Run) -> Iterator[Event]:
-    with suppress(OSError):
-        run.state_path.unlink(missing_ok=True)  # left when a job was killed between its result and its last breath
+    if here().first:
+        with suppress(OSError):
+            run.state_path.unlink(missing_ok=True)  # left when a job was killed between its result and its last breath
     yield Reused(run.kind, run.id)
     yield RunFinished(run.id, run.result() or {})
 
@@ -158,6 +167,7 @@ def _recorded(run: Run, work: Work, session: Session) -> Iterator[Event]:
     run.state_path.unlink(missing_ok=True)
     finished = RunFinished(run.id, result)
     run.append(finished)
+    here().decide(lambda: result)
     yield finished
 
 
@@ -171,12 +181,29 @@ def _note_precision(run: Run, session: Session) -> list[str]:
     return noted
 
 
+def _followed(run: Run, work: Work) -> Iterator[Event]:
+    """Take part in the work that the first process records, and wait until it has."""
+    with memory_explained():
+        for event in work(run):
+            if isinstance(event, Event):
+                yield event
+    yield RunFinished(run.id, here().decide(dict))
+
+
 def started(run: Run, total: int) -> RunStarted:
     return RunStarted(run.id, run.kind, total)
 
 
+def save_measured(run: Run, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """What a measurement keeps beside its result, written by the first process."""
+    if here().first:
+        save_tensors(run.model_path, tensors, header)
+
+
 def save_model(run: Run, session: Session, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """``model.safetensors`` with everything needed to use it again and to refuse what does not fit."""
+    if not here().first:
+        return
     manifest = run.manifest()
     common = {
         "schema_version": MODEL_VERSION,
@@ -188,7 +215,7 @@ def save_model(run: Run, session: Session, tensors: dict[str, Tensor], header: d
         "precision": manifest["precision"],
         "config": session.config.model_dump(mode="json"),
     }
-    save_tensors(run.model_path, tensors, {**common, **header})
+    save_measured(run, tensors, {**common, **header})
 
 
 def load_model(run: Run, device: torch.device) -> Model:
@@ -252,8 +279,16 @@ def find_parent(
 
     Without ``chosen``, a run of the session's own seed goes before a newer one of another, if ``own_seed_first``.
     Raises ``UsageError`` when the chosen run is of another kind, dataset or configuration, and ``MissingError`` when it
-    is not finished.
+    is not finished. Of several processes the first one finds it for all.
     """
+    found = here().decide(lambda: _found_parent(session, kind, chosen, match, hint, own_seed_first))
+    return None if found is None else Run(session.workspace.runs_dir / found)
+
+
+def _found_parent(
+    session: Session, kind: str, chosen: str | None, match: Callable[[Run], bool], hint: str, own_seed_first: bool
+) -> str | None:
+    """The id of the parent."""
     dataset = open_dataset(session.workspace, session.config.dataset.name)
 
     def fits(run: Run) -> bool:
@@ -261,7 +296,8 @@ def find_parent(
 
     if chosen is None:
         own = (lambda run: run.config()["seed"] == session.config.seed) if own_seed_first else None
-        return runs.newest(session.workspace, kind, match=fits, rather=own)
+        newest = runs.newest(session.workspace, kind, match=fits, rather=own)
+        return None if newest is None else newest.id
     run = runs.get(session.workspace, chosen)
     if run.kind != kind:
         raise UsageError(f"run {run.id} is of kind {run.kind}, not {kind}; {hint}")
@@ -270,7 +306,7 @@ def find_parent(
         shown = f"compare `metavqa runs show {run.id}` with `metavqa config show`"
         raise UsageError(f"run {run.id} was made with another configuration than this one: {shown}, or {hint}")
     check_finished(run)
-    return run
+    return run.id
 
 
 def check_finished(run: Run) -> None:

@@ -13,17 +13,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import FrameType
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from metavqa_cli.engine.checkpoint import Progress, State
 from metavqa_cli.engine.finite import Average, Finite
 from metavqa_cli.engine.precision import Arithmetic, computing
+from metavqa_cli.engine.together import Team, team_of
+from metavqa_cli.engine.world import LostProcess, here, is_lost, lost_text
 from metavqa_cli.schema.errors import InterruptedJob
 from metavqa_cli.schema.events import CheckpointSaved, Event, RunStarted, StepLogged, ValidationMeasured
 from metavqa_cli.store.runs import Run
-from metavqa_cli.store.tensors import load_tensors, save_tensors
 
 LOG_SECONDS = 1.0
 SCORE = "accuracy"  # the validation metric that decides which parameters are kept, in per cent
@@ -42,7 +44,11 @@ class Trainable(Protocol[M]):
         ...
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of the batch of ``step``, and metrics for the log."""
+        """The loss of the batch of ``step``, and metrics for the log.
+
+        Of several processes (``world.here()``) each returns its share of them: they add up to the whole batch's. The
+        loss depends on every parameter in each of them.
+        """
         ...
 
     def validate(self, module: M) -> dict[str, float]:
@@ -74,17 +80,6 @@ class Plan:
     """Of the loss; parameters, their average and the optimiser stay in fp32."""
     clip_apart: tuple[str, ...] = ()
     """Parts of the module whose gradient norms are limited each by itself; what is left, together."""
-
-
-@dataclass
-class Progress:
-    """Where a training stands."""
-
-    step: int = 0
-    best: float = -math.inf
-    best_step: int = 0
-    since_best: int = 0
-    best_state: dict[str, Tensor] = field(default_factory=dict)
 
 
 def batch_indices(n: int, batch: int, step: int, seed: int) -> Tensor:
@@ -134,54 +129,83 @@ def stop_request() -> Iterator[StopRequest]:
 def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -> Iterator[Event]:
     """Train to the end, leaving the best parameters in ``trainable.module``; resumes from the run's last checkpoint.
 
-    Raises ``InterruptedJob`` after a checkpoint when asked to stop, and ``JobError`` when the loss is not finite.
+    Raises ``InterruptedJob`` after a checkpoint when asked to stop, ``JobError`` when the loss is not finite, and
+    ``LostProcess``, after a checkpoint as well, when another process of the job is missing.
     """
-    module = trainable.module
-    clipped = clipping_groups(module, plan.clip_apart)
+    module, world = trainable.module, here()
     groups = [
         {"params": [p], "lr": plan.lr, "weight_decay": plan.weight_decay}
         | ({"lr": plan.rates[name], "weight_decay": 0.0} if name in plan.rates else {})
         for name, p in module.named_parameters()
     ]
     optimizer = torch.optim.AdamW(groups, lr=plan.lr, fused=device.type in ("cpu", "cuda"))
-    finite = Finite(device)
-    rates = [group["lr"] for group in optimizer.param_groups]
     average = Average(module, plan.ema) if plan.ema else None
-    averaged = module if average is None else cast(M, average.module)
-    progress = Progress()
-    if run.state_path.exists():
-        progress = _restore(run, module, average, optimizer)
-    yield RunStarted(run.id, run.kind, plan.steps, progress.step)
+    state = State(module, average, optimizer)
+    if world.decide(run.state_path.exists):
+        state.restore(run)
+    yield RunStarted(run.id, run.kind, plan.steps, state.progress.step)
+    with stop_request() as stop:
+        try:
+            yield from _steps(run, trainable, plan, device, state, stop)
+        except Exception as error:
+            if world.size == 1 or not is_lost(error):
+                raise
+            if state.rescue(run, world):
+                yield CheckpointSaved(state.progress.step)
+            raise LostProcess(f"{lost_text(error)}; {_again(run)}") from error
+    module.load_state_dict(state.progress.best_state)
+
+
+def _steps(
+    run: Run, trainable: Trainable[M], plan: Plan, device: torch.device, state: State, stop: StopRequest
+) -> Iterator[Event]:
+    """Take the steps that are left."""
+    world, progress, optimizer, average = here(), state.progress, state.optimizer, state.average
+    averaged = trainable.module if average is None else cast(M, average.module)
+    clipped = clipping_groups(trainable.module, plan.clip_apart)
+    rates = [plan.rates.get(name, plan.lr) for name, _ in trainable.module.named_parameters()]
+    team, finite = team_of(trainable, world, stop), Finite(device)
     logged = saved = started = time.monotonic()
     first = progress.step
-    with stop_request() as stop:
-        while progress.step < plan.steps and not (plan.patience and progress.since_best >= plan.patience):
-            factor = rate_factor(plan, progress.step)
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = factor * rate
-            metrics = _step(trainable, optimizer, clipped, plan, finite, progress.step)
-            if average is not None:
-                average.update_parameters(module)
-            progress.step += 1
-            now = time.monotonic()
-            last = progress.step == plan.steps
-            due = last or progress.step % plan.validate_every == 0
-            if due or stop.asked or now - logged >= LOG_SECONDS or now - saved >= plan.checkpoint_seconds:
-                finite.check()
-            if now - logged >= LOG_SECONDS or last:
-                logged = now
-                pace = (progress.step - first) * plan.tasks_per_step / max(now - started, 1e-9)
-                yield StepLogged(progress.step, {**metrics(), "lr": factor * plan.lr, "tasks_per_s": pace})
-            if due:
-                yield _validate(trainable, averaged, progress)
-            if stop.asked or now - saved >= plan.checkpoint_seconds:
-                saved = now
-                _save(run, module, average, optimizer, progress)
-                yield CheckpointSaved(progress.step)
-            if stop.asked:
-                again = f"`metavqa train {run.kind} --resume {run.id}`, or the same command (without --force),"
-                raise InterruptedJob(f"interrupted at step {progress.step} of {plan.steps}; {again} goes on from there")
-    module.load_state_dict(progress.best_state)
+    if progress.validated < first and _is_due(plan, first):  # another process was lost in between
+        yield _validate(trainable, averaged, progress)
+    while progress.step < plan.steps and not (plan.patience and progress.since_best >= plan.patience):
+        factor = rate_factor(plan, progress.step)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = factor * rate
+        metrics = _step(team, optimizer, clipped, plan, finite, progress.step)
+        if average is not None:
+            average.update_parameters(trainable.module)
+        progress.step += 1
+        now = time.monotonic()
+        logging = team.agreed("log", now - logged >= LOG_SECONDS) or progress.step == plan.steps
+        if logging or _is_due(plan, progress.step):
+            finite.check()
+        if logging:
+            logged = now
+            pace = (progress.step - first) * plan.tasks_per_step / max(now - started, 1e-9)
+            yield StepLogged(progress.step, {**world.mean(metrics()), "lr": factor * plan.lr, "tasks_per_s": pace})
+        if _is_due(plan, progress.step):
+            yield _validate(trainable, averaged, progress)
+        stopping = team.agreed("stop", stop.asked) or (progress.step == plan.steps and world.any(stop.asked))
+        if team.agreed("save", now - saved >= plan.checkpoint_seconds) or stopping:
+            saved = now
+            finite.check()
+            world.check_same(trainable.module, progress.step)
+            if world.first:
+                state.save(run)
+            yield CheckpointSaved(progress.step)
+        if stopping:
+            text = f"interrupted at step {progress.step} of {plan.steps}; {_again(run)}"
+            raise world.common(InterruptedJob(text))
+
+
+def _again(run: Run) -> str:
+    return f"`metavqa train {run.kind} --resume {run.id}`, or the same command (without --force), goes on from there"
+
+
+def _is_due(plan: Plan, step: int) -> bool:
+    return step % plan.validate_every == 0 or step == plan.steps
 
 
 def rate_factor(plan: Plan, step: int) -> float:
@@ -199,7 +223,7 @@ def clipping_groups(module: nn.Module, apart: tuple[str, ...]) -> list[list[nn.P
 
 
 def _step(
-    trainable: Trainable[M],
+    team: Team,
     optimizer: torch.optim.Optimizer,
     clipped: list[list[nn.Parameter]],
     plan: Plan,
@@ -208,9 +232,10 @@ def _step(
 ) -> Callable[[], dict[str, float]]:
     """One update; returns a function that reads the metrics, so that a device is only waited for to show them."""
     with computing(finite.failed.device, plan.arithmetic):
-        loss, metrics = trainable.loss(step, torch.Generator().manual_seed(mix(plan.seed, step)))
+        loss, metrics = team.loss(step, torch.Generator().manual_seed(mix(plan.seed, step)))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    team.settle()
     norm = torch.stack([nn.utils.clip_grad_norm_(group, plan.grad_clip) for group in clipped]).norm()
     finite.watch(norm, loss.detach(), step)
     if optimizer.defaults["fused"]:
@@ -223,41 +248,13 @@ def _step(
 
 def _validate(trainable: Trainable[M], module: M, progress: Progress) -> ValidationMeasured:
     with torch.no_grad():
-        metrics = trainable.validate(module)
+        found = trainable.validate(module)
+    metrics = here().decide(lambda: found)  # rounding on another machine must not lead it another way
     best = metrics[SCORE] > progress.best
     if best:
         progress.best, progress.best_step, progress.since_best = metrics[SCORE], progress.step, 0
         progress.best_state = {name: value.detach().clone() for name, value in module.state_dict().items()}
     else:
         progress.since_best += 1
+    progress.validated = progress.step
     return ValidationMeasured(progress.step, metrics, best)
-
-
-def _save(run: Run, module: nn.Module, average: Average | None, optimizer: Any, progress: Progress) -> None:
-    tensors = {f"model/{name}": value for name, value in module.state_dict().items()}
-    tensors |= {f"best/{name}": value for name, value in progress.best_state.items()}
-    if average is not None:
-        tensors |= {f"average/{name}": value for name, value in average.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
-    finite = progress.best if math.isfinite(progress.best) else None
-    header = {"step": progress.step, "best": finite, "best_step": progress.best_step, "since_best": progress.since_best}
-    save_tensors(run.state_path, tensors, header)
-
-
-def _restore(run: Run, module: nn.Module, average: Average | None, optimizer: Any) -> Progress:
-    tensors, header = load_tensors(run.state_path, remedy=f"start again with `metavqa runs rm {run.id}`")
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-
-    module.load_state_dict(part("model/"))
-    if average is not None:
-        average.load_state_dict(part("average/"))
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in part("optimizer/").items():
-        index, _, key = name.partition("/")
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    best = -math.inf if header["best"] is None else header["best"]
-    return Progress(header["step"], best, header["best_step"], header["since_best"], part("best/"))

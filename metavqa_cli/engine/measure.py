@@ -11,6 +11,7 @@ from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.loop import Plan
 from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.world import here
 from metavqa_cli.schema.config import Config
 from metavqa_cli.tasks.arena import Examples
 from metavqa_cli.tasks.batches import TaskBatch
@@ -31,24 +32,27 @@ def by_task(examples: Examples, measure: Callable[[TaskBatch, Tensor], Tensor], 
     ``at_once`` bounds the number further.
     """
     chunks = [part for chunk in examples.chunks() for part in chunk.split(at_once or len(chunk))]
-    found = torch.cat([measure(examples.select(rows), rows) for rows in chunks])
-    return found[torch.cat(chunks).argsort()]
+    return here().by_parts(chunks, lambda rows: measure(examples.select(rows), rows))
 
 
 def mean_loss(
     examples: Examples, rows: Tensor, loss_of: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The mean over the tasks at ``rows``, which ``loss_of(positions in rows)`` gives for a part of them, with metrics.
+    """The mean over the tasks at ``rows``, which ``loss_of(positions in rows)`` gives for a part of them, with metrics;
+    of several processes each gets its part of it.
 
     Tasks of very unequal size are divided into parts of like size, so that they are not padded to the largest.
     """
-    parts = examples.buckets(rows)
+    share = here().share(len(rows))
+    own = rows[share.rows]
+    parts = [share.rows.start + part for part in examples.buckets(own)]
     if len(parts) == 1:
-        return loss_of(parts[0])
-    found = [(len(part) / len(rows), *loss_of(part)) for part in parts]
-    loss = torch.stack([share * loss for share, loss, _ in found]).sum()
+        return share.of(*loss_of(parts[0]))
+    found = [(len(part) / len(own), *loss_of(part)) for part in parts]
+    loss = torch.stack([part * loss for part, loss, _ in found]).sum()
     names = found[0][2]
-    return loss, {name: torch.stack([share * metrics[name] for share, _, metrics in found]).sum() for name in names}
+    metrics = {name: torch.stack([part * those[name] for part, _, those in found]).sum() for name in names}
+    return share.of(loss, metrics)
 
 
 @torch.no_grad()

@@ -22,14 +22,13 @@ from metavqa_cli.engine.ensure import Ensured, finished_run, made_ldm
 from metavqa_cli.engine.evaluate import sampler_text
 from metavqa_cli.engine.generators import Decoder
 from metavqa_cli.engine.identify import Subject
-from metavqa_cli.engine.lineage import load_model, parent_run, perform, started
+from metavqa_cli.engine.lineage import load_model, parent_run, perform, save_measured, started
 from metavqa_cli.engine.session import Session
 from metavqa_cli.guidance.hyperldm import LatentScaler
 from metavqa_cli.guidance.sampling import seeded_noise
 from metavqa_cli.schema.errors import JobError
 from metavqa_cli.schema.events import Event, ProgressMade
 from metavqa_cli.store.runs import Run
-from metavqa_cli.store.tensors import save_tensors
 from metavqa_cli.tasks.arena import Arena, task_seed
 
 ROWS_AT_ONCE = 64  # weight vectors compared and judged at once, and members that they are compared with
@@ -197,7 +196,7 @@ def _measure(session: Session, subject: Subject, ldm: Run, bench: Bench, run: Ru
         found[probe.name] = examine(memory, probe, arena, decoder)
         yield ProgressMade("comparing with the memory", done + 1, len(chosen), "rows")
     tensors = {f"{i}/distance": each.distance for i, each in enumerate(found.values())}
-    save_tensors(run.model_path, tensors, {"kind": "novelty", "rows": list(found)})
+    save_measured(run, tensors, {"kind": "novelty", "rows": list(found)})
     yield {"on": subject.on, "seed": subject.seed, "descriptors": subject.descriptors, "gamma": model.gamma,
            "sampler": sampler_text(session.config.sampling), "tasks": len(arena), "members": len(memory),
            "radius": memory.radius, "rows": summary(found)}  # fmt: skip

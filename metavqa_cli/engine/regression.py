@@ -23,6 +23,7 @@ from metavqa_cli.engine.loop import train
 from metavqa_cli.engine.measure import mean_accuracy, training_plan
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.world import here
 from metavqa_cli.guidance.hyperldm import LatentScaler, QuestionWhitener
 from metavqa_cli.methods.regression import Regression, regression_loss
 from metavqa_cli.schema.config import Config
@@ -66,7 +67,9 @@ class RegressionTraining:
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         chosen, e = self.questions.batch(self.config.regression.batch, step, self.config.seed, generator)
-        return regression_loss(self.module, e, self.y[to_device(chosen, self.y.device)])
+        share = here().share(len(chosen))
+        own = to_device(chosen[share.rows], self.y.device)
+        return share.of(*regression_loss(self.module, e[share.rows], self.y[own]))
 
     def validate(self, module: Regression) -> dict[str, float]:
         """Zero-shot accuracy for the validation tasks' questions, on all their pairs."""

@@ -9,6 +9,7 @@ import torch
 
 from metavqa_cli.clip.encoder import ClipEncoder, load_encoder
 from metavqa_cli.engine.precision import Arithmetic, arithmetic
+from metavqa_cli.engine.torchrun import Place, place
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import DeviceError
 from metavqa_cli.store.locks import PATIENCE_SECONDS
@@ -31,7 +32,7 @@ class Session:
 
     @cached_property
     def device(self) -> torch.device:
-        return choose_device(self.config.runtime.device)
+        return choose_device(self.config.runtime.device, place())
 
     def arithmetic(self, part: str) -> Arithmetic:
         """What ``part`` is to be computed in (``precision.arithmetic``)."""
@@ -51,8 +52,13 @@ class Session:
 DEVICES = ("cpu", "cuda", "mps")
 
 
-def choose_device(name: str) -> torch.device:
-    """auto is the GPU when there is one. Raises ``DeviceError`` for a device that is not there."""
+def choose_device(name: str, mine: Place | None = None) -> torch.device:
+    """auto is the GPU when there is one; of several processes on a machine each has its own.
+
+    Raises ``DeviceError`` for a device that is not there.
+    """
+    if mine is not None and mine.size > 1:
+        return _own_device(name, mine)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -64,6 +70,20 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"the device {name!r} cannot be used ({reason}); use --device auto or cpu") from None
     return device
+
+
+def _own_device(name: str, mine: Place) -> torch.device:
+    """What ``name`` means for one of several processes."""
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        if mine.local_rank >= (found := torch.cuda.device_count()):
+            raise DeviceError(
+                f"process {mine.local_rank + 1} of this machine has no GPU of its own, there are {found}; "
+                f"use torchrun --nproc-per-node {found}, or --device cpu"
+            )
+        return choose_device(f"cuda:{mine.local_rank}")
+    if name.startswith("cuda:"):
+        raise DeviceError(f"{mine.size} processes cannot share the device {name!r}; use --device cuda or auto")
+    return choose_device("cpu" if name == "auto" else name)
 
 
 @contextmanager
@@ -84,5 +104,5 @@ def prepare_torch(config: Config) -> None:
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     torch.backends.cudnn.benchmark = False
-    if choose_device(config.runtime.device).type == "cuda":  # elsewhere the setting means other arithmetic
+    if choose_device(config.runtime.device, place()).type == "cuda":  # elsewhere the setting means other arithmetic
         torch.set_float32_matmul_precision("highest" if config.runtime.precision == "fp32" else "high")

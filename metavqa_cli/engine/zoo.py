@@ -10,6 +10,7 @@ from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.lineage import find_parent, load_model, perform, save_model, started
 from metavqa_cli.engine.measure import batch_accuracies, layout_of
 from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.world import here
 from metavqa_cli.methods.few_shot import adapt_weights
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, Narrated, ProgressMade
@@ -47,22 +48,24 @@ def _build_zoo(session: Session, init: Run, run: Run) -> Iterator[Event | dict[s
     config, layout, scale = session.config, layout_of(session), session.config.base_network.logit_scale
     dataset = open_dataset(session.workspace, config.dataset.name)
     base = load_model(init, session.device).tensors["W"]
+    world = here()
     yield started(run, 0)
     tensors, result = {"base": base}, {}
     for split in ("train", "validation"):
         arena = dataset.arena(split, session.device)
-        weights = torch.empty(len(arena), layout.size, device=session.device)
-        before, after = torch.empty(2, len(arena), device=session.device)
+        weights = torch.zeros(len(arena), layout.size, device=session.device)
+        before, after = torch.zeros(2, len(arena), device=session.device)
         done = 0
-        for rows in arena.pairs.chunks():
+        for rows in world.dealt(arena.pairs.chunks()):
             support, query = arena.select(rows).random_support(config.seed)
             tuned = adapt_weights(layout, base, support, config.zoo.steps, config.zoo.lr, scale)
             weights[rows], after[rows] = tuned, batch_accuracies(layout, tuned, query, scale)
             before[rows] = batch_accuracies(layout, base.expand(len(rows), -1), query, scale)
-            done += len(rows)
+            done = min(done + world.size * len(rows), len(arena))
             yield ProgressMade(f"fine-tuning {split} tasks", done, len(arena), "tasks")
+        weights, before, after = map(world.summed, (weights, before, after))
         if not torch.isfinite(weights).all():
-            raise JobError("fine-tuning diverged (weights are not finite); lower zoo.lr")
+            raise world.common(JobError("fine-tuning diverged (weights are not finite); lower zoo.lr"))
         tensors[split] = weights
         result[split] = {"before": 100 * float(before.mean()), "after": 100 * float(after.mean())}
     save_model(run, session, tensors, {"layout": layout.to_dict()})

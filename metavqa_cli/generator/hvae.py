@@ -71,15 +71,21 @@ class HVAE(nn.Module):
 
 
 def hvae_loss(
-    model: HVAE, weights: Float[Tensor, "batch params"], generator: torch.Generator, kl_weight: float
+    model: HVAE,
+    weights: Float[Tensor, "batch params"],
+    generator: torch.Generator,
+    kl_weight: float,
+    rows: slice = slice(None),
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Mean over the batch of (squared error of standardised weights + ``kl_weight``·KL)/√P, scaled as released.
 
+    With ``rows``, the mean over these alone, with the noise that they have in the whole batch.
     Metrics: ``loss``; ``squared_error``, the mean per weight (1.0 is the initialisation); ``kl`` in nats per latent.
     """
-    target = model.scaler.standardise(weights)
+    target = model.scaler.standardise(weights[rows])
     mu, logvar = model._posterior(target)
-    z = mu + (logvar / 2).exp() * normal_like(mu, generator)
+    noise = normal_like(mu.new_empty(len(weights), model.latent), generator)[rows]
+    z = mu + (logvar / 2).exp() * noise
     squared_error = (model.decoder.mlp(z) - target).square().sum(-1)
     kl = (mu.square() + logvar.exp() - logvar - 1).sum(-1) / 2
     n_weights = weights.shape[-1]

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from metavqa_cli.base_network.adapter import answer_logits, task_accuracy, task_loss
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.generator.hypernetwork import Hypernetwork
-from metavqa_cli.generator.layers import normal_like
 from metavqa_cli.tasks.batches import TaskBatch
 
 
@@ -36,17 +35,15 @@ def task_latent_loss(
     batch: TaskBatch,
     layout: WeightLayout,
     logit_scale: float,
-    z_noise: float,
+    noise: Float[Tensor, "task latent"],
     z_penalty: float,
-    generator: torch.Generator,
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-    """Mean over tasks of cross-entropy at z ~ N(μ_i, ``z_noise``²), plus ``z_penalty``·‖μ_i‖².
+    """Mean over tasks of cross-entropy at z = μ_i + ``noise``, plus ``z_penalty``·‖μ_i‖².
 
     ``indices`` says which row of ``mu`` each task of ``batch`` owns. Metrics: ``loss``, ``accuracy``, ``z_norm`` (‖μ‖).
     """
     mu = model.mu[indices]
-    z = mu + z_noise * normal_like(mu, generator)
-    logits = answer_logits(layout, model.decode(z), batch, logit_scale)
+    logits = answer_logits(layout, model.decode(mu + noise), batch, logit_scale)
     cross_entropy = task_loss(logits, batch.labels, batch.example_mask)
     loss = (cross_entropy + z_penalty * mu.square().sum(-1)).mean()
     accuracy = task_accuracy(logits, batch.labels, batch.example_mask).mean()

@@ -68,17 +68,23 @@ class HyperCLIP(nn.Module):
 
 
 def contrastive_loss(
-    model: HyperCLIP, weights: Float[Tensor, "batch params"], e: Float[Tensor, "batch embed"]
+    model: HyperCLIP,
+    weights: Float[Tensor, "row params"],
+    e: Float[Tensor, "batch embed"],
+    rows: slice = slice(None),
+    gathered: Callable[[Tensor], Tensor] = lambda embedded: embedded,
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Algorithm 1: mean of the cross-entropies weights → question and question → weights, in nats.
 
-    ``e[i]`` is the question of ``weights[i]``, of any norm; no two are the same question. Metrics: ``loss``;
-    ``accuracy``, the share of weights whose own question is the nearest of the batch; ``temperature``.
+    ``e[i]`` is the question of ``weights[i]``, of any norm; no two are the same question. With ``rows``, the mean over
+    these alone: ``weights`` are theirs, and ``gathered`` makes CLIP_H of the whole batch, with which they are
+    contrasted, from their own. Metrics: ``loss``; ``accuracy``, the share of weights whose own question is the nearest
+    of the batch; ``temperature``.
     """
-    logits = model.temperature * rank_questions(model, weights, e)
-    own = torch.arange(len(e), device=e.device)
-    loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.mT, own)) / 2
-    accuracy = (logits.argmax(-1) == own).to(loss).mean()
+    logits = model.temperature * (gathered(model(weights)) @ unit(e).mT)
+    own = torch.arange(len(e), device=e.device)[rows]
+    loss = (F.cross_entropy(logits[rows], own) + F.cross_entropy(logits.mT[rows], own)) / 2
+    accuracy = (logits[rows].argmax(-1) == own).to(loss).mean()
     metrics = {"loss": loss, "accuracy": accuracy, "temperature": model.temperature}
     return loss, {name: value.detach() for name, value in metrics.items()}
 

@@ -142,11 +142,13 @@ def diffusion_loss(
     dropout: float,
     generator: torch.Generator,
     unconditional: Float[Tensor, "batch latent"] | None = None,
+    rows: slice = slice(None),
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Eq. 9 per coordinate (1.0 when nothing is predicted), at a random time for each standardised latent.
 
     Each question is replaced by zeros with probability ``dropout``, independently (Section 5.2); its row of z0 is then
-    the one of ``unconditional``, where the latents diffused without a question are others.
+    the one of ``unconditional``, where the latents diffused without a question are others. With ``rows``, the mean over
+    these alone, with the times and the noise that they have in the whole batch.
     """
     draw_on = generator.device
     t = to_device(torch.randint(schedule.T, (len(z0),), generator=generator, device=draw_on), z0.device)
@@ -154,6 +156,6 @@ def diffusion_loss(
     if unconditional is not None:
         z0 = torch.where(dropped, unconditional, z0)
     noise = normal_like(z0, generator)
-    predicted = denoiser(schedule.q_sample(z0, t, noise), t, e.masked_fill(dropped, 0))
-    loss = F.mse_loss(predicted, noise)
+    z_t, e = schedule.q_sample(z0, t, noise), e.masked_fill(dropped, 0)
+    loss = F.mse_loss(denoiser(z_t[rows], t[rows], e[rows]), noise[rows])
     return loss, {"loss": loss.detach()}

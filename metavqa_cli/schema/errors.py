@@ -9,6 +9,7 @@ class MetaVQAError(Exception):
     """Base of every error that a user can cause or mend. Exit code 1: the job failed."""
 
     exit_code = 1
+    said = False  # by another process of the same job, so that this one may keep silent
 
 
 class JobError(MetaVQAError):

@@ -31,6 +31,7 @@ from metavqa_cli.engine.generators import Decoder, train_generator
 from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.precision import Arithmetic, arithmetic
 from metavqa_cli.engine.session import Session, prepare_torch
+from metavqa_cli.engine.together import Alone
 from metavqa_cli.engine.zoo import build_zoo
 from metavqa_cli.schema.config import Config, Sampling
 from metavqa_cli.schema.events import Event, RunFinished
@@ -289,8 +290,9 @@ def equality(bench: Bench) -> Stage:
         training = LdmTraining(config, Decoder(load_model(bench.run("hvae"), device)), *arenas)
         plan = loop.Plan(5, 1e-3, 1.0, 10**9, 0, 1, 1e9, ema=0.9)
         optimizer = torch.optim.AdamW(training.module.parameters(), lr=plan.lr, fused=True)
+        alone, groups = Alone(training), loop.clipping_groups(training.module, ())
         for step in range(plan.steps):
-            loop._step(training, optimizer, loop.clipping_groups(training.module, ()), plan, loop.Finite(device), step)
+            loop._step(alone, optimizer, groups, plan, loop.Finite(device), step)
         ends.append(torch.nn.utils.parameters_to_vector(training.module.parameters()).detach().cpu())
     torch.set_float32_matmul_precision(before)
     apart = float((ends[0] - ends[1]).norm() / ends[0].norm())

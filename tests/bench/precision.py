@@ -46,13 +46,13 @@ RESAMPLES = 5_000
 class Bench:
     """The finished workspace, and what trainings are made of."""
 
-    def __init__(self, root: Path, config: Config) -> None:
-        self.workspace, self.config = Workspace(root), config
+    def __init__(self, root: Path, config: Config, device: torch.device = CPU) -> None:
+        self.workspace, self.config, self.device = Workspace(root), config, device
         folder = open_dataset(self.workspace, config.dataset.name)
-        self.arenas = {split: folder.arena(split, CPU) for split in ("train", "validation", "test")}  # type: ignore[arg-type]
+        self.arenas = {split: folder.arena(split, device) for split in ("train", "validation", "test")}  # type: ignore[arg-type]
         kinds = (("baseline", "multitask"), ("zoo", None), ("hvae", "task"), ("ldm", "task"))
         self.runs = {kind: self._newest(kind, variant) for kind, variant in kinds}
-        self.models = {kind: load_model(run, CPU) for kind, run in self.runs.items() if kind != "ldm"}
+        self.models = {kind: load_model(run, device) for kind, run in self.runs.items() if kind != "ldm"}
         self.layout = WeightLayout.from_dict(self.models["baseline"].header["layout"])
 
     def _newest(self, kind: str, variant: str | None) -> runs.Run:

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.baselines import baseline_training
+from metavqa_cli.engine.checkpoint import Progress
 from metavqa_cli.engine.contrast import HyperclipTraining
 from metavqa_cli.engine.diffusion import LdmTraining
 from metavqa_cli.engine.generators import Decoder, HvaeTraining, TaskLatentTraining
 from metavqa_cli.engine.lineage import load_model
-from metavqa_cli.engine.loop import Plan, Progress, StopRequest, Trainable, batch_indices, stop_request, train
+from metavqa_cli.engine.loop import Plan, StopRequest, Trainable, batch_indices, stop_request, train
 from metavqa_cli.engine.regression import RegressionTraining, Target
 from metavqa_cli.schema.config import BaselineMethod
 from metavqa_cli.schema.errors import InterruptedJob, JobError
@@ -35,11 +36,12 @@ METHODS = (*BASELINES, "hvae weights", "hvae task", "ldm", "hyperclip", "regress
 PLAN = Plan(steps=10, lr=1e-2, grad_clip=10.0, validate_every=1, seed=3, tasks_per_step=8, checkpoint_seconds=1e9)
 
 
-def make(method: str) -> Trainable[Any]:
+def make(method: str, batch: int = 8) -> Trainable[Any]:
     """A fresh training of each kind on the miniature's tasks."""
     arenas = [miniature.dataset().arena(split, CPU) for split in ("train", "validation")]
-    baseline = {"method": method} if method in BASELINES else {}
-    config = miniature.config(baseline=baseline, hvae={"batch": 8}, task_latents={"batch": 8}, ldm={"batch": 8})
+    baseline = {"method": method, "batch": batch} if method in BASELINES else {}
+    others = ("hvae", "task_latents", "ldm", "hyperclip", "regression")
+    config = miniature.config(baseline=baseline, **{section: {"batch": batch} for section in others})
     model = {kind: load_model(miniature.run(kind), CPU) for kind in ("baseline", "zoo", "hvae")}
     layout = WeightLayout.from_dict(model["baseline"].header["layout"])
     if method == "hvae weights":

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metavqa_cli.engine import loop
 from metavqa_cli.engine.finite import Average, Finite
+from metavqa_cli.engine.together import Alone
 from metavqa_cli.guidance.schedule import Schedule
 from metavqa_cli.tasks import transfer
 from tests.card import OnCard, Waited, Watched, move, on_card
@@ -47,7 +48,7 @@ def test_a_step_does_not_wait_for_the_card(method: str) -> None:
     optimizer = torch.optim.AdamW(module.parameters(), fused=True)
     with Watched():
         for step in range(2):
-            read = loop._step(training, optimizer, loop.clipping_groups(module, ()), how, finite, step)
+            read = loop._step(Alone(training), optimizer, loop.clipping_groups(module, ()), how, finite, step)
             average.update_parameters(module)
     finite.check()
     assert read()["loss"] > 0

@@ -90,6 +90,16 @@ def test_the_loss_is_the_symmetric_cross_entropy_of_algorithm_1() -> None:
     assert correct == 3
 
 
+def test_the_losses_of_some_rows_each_add_up_to_that_of_the_batch() -> None:
+    """What several processes do, each of which contrasts its own rows with all."""
+    model, W, e = hyperclip(), weights(5), rows(5, EMBED, seed=2)
+    parts = [slice(0, 2), slice(2, 5)]
+    found = [contrastive_loss(model, W[part], e, part, lambda own: model(W)) for part in parts]
+    whole, metrics = contrastive_loss(model, W, e)
+    torch.testing.assert_close(0.4 * found[0][0] + 0.6 * found[1][0], whole)
+    torch.testing.assert_close(0.4 * found[0][1]["accuracy"] + 0.6 * found[1][1]["accuracy"], metrics["accuracy"])
+
+
 def test_accuracy_counts_own_questions_found() -> None:
     model, W = hyperclip(), weights(4)
     e = model(W).detach()
