@@ -81,7 +81,7 @@ class Bench:
 
     def _rates(self) -> dict[str, float]:
         """Operations a second in each arithmetic, and bytes a second of a copy."""
-        side, words = (512, 2**22) if self.options.short else (8192, 2**29)
+        side, words = (8192, 2**29) if self.device.type == "cuda" and not self.options.short else (512, 2**22)
         found = {}
         precisions = {"fp32": "highest", "tf32": "high", "bf16": "high"} if self.device.type == "cuda" else {"fp32": ""}
         before = torch.get_float32_matmul_precision()

@@ -1,6 +1,5 @@
 """No training step waits for the card, whatever is trained: the host stays ahead of it."""
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
@@ -17,8 +16,7 @@ from tests.engine.test_loop import METHODS, make, plan
 from tests.miniature import CPU
 
 
-@pytest.fixture(autouse=True)
-def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def with_card(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one way to the card; the schedule's factors go there once, before the first step."""
 
     def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
@@ -34,12 +32,12 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return on_card(signal), on_card(spread)
 
     monkeypatch.setattr(Schedule, "factors", factors)
-    yield
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_step_does_not_wait_for_the_card(method: str) -> None:
+def test_a_step_does_not_wait_for_the_card(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     training, how = make(method), plan(ema=0.9)
+    with_card(monkeypatch)
     module: nn.Module = training.module
     finite, average = Finite(CPU), Average(module, how.ema)
     for thing in (training, average.module):
@@ -56,7 +54,8 @@ def test_a_step_does_not_wait_for_the_card(method: str) -> None:
         read()
 
 
-def test_the_stand_in_refuses_what_a_card_makes_wait() -> None:
+def test_the_stand_in_refuses_what_a_card_makes_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_card(monkeypatch)
     here, there = torch.ones(3), on_card(torch.ones(3))
     waits = (
         lambda: there.sum().item(), lambda: float(there[0]), lambda: bool(there[0] > 0), lambda: there.tolist(),

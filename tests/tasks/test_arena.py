@@ -145,6 +145,7 @@ def padded_cells(sizes: list[int], groups: list[list[int]]) -> int:
 
 
 def test_small_batches_stay_whole_and_unequal_ones_are_divided() -> None:
+    assert len(like_sizes([30] * 16 + [1500] * 16, bucket_cells=32_768)) == 1 < len(like_sizes([30] * 16 + [1500] * 16))
     assert like_sizes([84] * 32) == [list(range(32))]
     assert like_sizes([42, 126, 60, 90] * 8) == [list(range(32))]
     unequal = [30] * 20 + [1776] + [40] * 10 + [900]
