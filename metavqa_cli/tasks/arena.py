@@ -157,6 +157,12 @@ class Examples:
         """Those of the tasks at ``indices``, in that order."""
         return replace(self, x=self.x.select(indices), answers=self.answers.select(indices))
 
+    def only(self, places: Int64[Tensor, "task column"], chosen: Bool[Tensor, "task column"]) -> "Examples":
+        """Of each task the pairs that are ``chosen`` among those at ``places`` (of ``x.entries``), in their order."""
+        kept, counts = places[chosen], chosen.sum(1)
+        x = replace(self.x, index=self.x.index[kept], starts=counts.cumsum(0) - counts, counts=counts)
+        return replace(self, x=x, flat_labels=self.flat_labels[kept])
+
     def select(self, indices: Int64[Tensor, " selected"]) -> TaskBatch:
         """The padded batch of the tasks at ``indices``, no wider than the largest of them needs."""
         return self.of(indices).padded
@@ -256,15 +262,14 @@ class Arena:
 
     def random_support(self, seed: int, fraction: float = 0.7) -> tuple[TaskBatch, TaskBatch]:
         """All pairs of each task divided at random; a task's division depends on ``seed`` and its question alone."""
-        pairs = self.pairs.padded
-        mask = pairs.example_mask
-        scores = to_device(torch.stack([
+        places, mask = self.pairs.x.entries()
+        scores = torch.stack([
             torch.rand(mask.shape[1], generator=torch.Generator().manual_seed(task_seed(seed, question)))
             for question in self.questions
-        ]), mask.device)  # fmt: skip
+        ])  # fmt: skip
         order = scores.masked_fill(~mask, 2.0).argsort(dim=1, stable=True).argsort(1)
         chosen = (order < (mask.sum(1, keepdim=True) * fraction).round()) & mask
-        return replace(pairs, example_mask=chosen), replace(pairs, example_mask=mask & ~chosen)
+        return self.pairs.only(places, chosen).padded, self.pairs.only(places, mask & ~chosen).padded
 
 
 def task_seed(seed: int, question: str) -> int:

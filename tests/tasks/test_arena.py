@@ -1,6 +1,7 @@
 """Padded tensors hold exactly the tasks' embeddings, and random divisions depend on nothing but seed and question."""
 
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ RELEASE = Path(__file__).parents[3] / "shared" / "meta-vqa"
 
 def lookup(names: Sequence[str]) -> np.ndarray:
     """A unit vector for every name, always the same."""
-    rows = [np.random.default_rng(sum(map(ord, name))).normal(size=EMBED) for name in names]
+    rows = [np.random.default_rng(zlib.crc32(name.encode())).normal(size=EMBED) for name in names]
     stacked = np.stack(rows) if rows else np.zeros((0, EMBED))
     return (stacked / np.linalg.norm(stacked, axis=1, keepdims=True)).astype(np.float32)
 
@@ -88,10 +89,19 @@ def test_select_is_the_arena_of_the_selected_tasks() -> None:
             )
 
 
-def divided(arena: Arena, seed: int) -> dict[str, list[int]]:
+def places(batch: TaskBatch, row: int, pairs: TaskBatch) -> list[int]:
+    """Where the real examples of a task stand among its ``pairs``, whose images all differ."""
+    alike = (batch.x[row, batch.example_mask[row], None] == pairs.x[row, pairs.example_mask[row]]).all(-1)
+    assert (alike.sum(1) == 1).all()
+    found = alike.int().argmax(1)
+    assert torch.equal(batch.labels[row, batch.example_mask[row]], pairs.labels[row, found])
+    return found.tolist()
+
+
+def divided(arena: Arena, seed: int, fraction: float = 0.7) -> dict[str, list[int]]:
     """The places of each question's support examples."""
-    support, _ = arena.random_support(seed)
-    return {each.question: support.example_mask[row].nonzero()[:, 0].tolist() for row, each in enumerate(arena.tasks)}
+    support, _ = arena.random_support(seed, fraction)
+    return {each.question: places(support, row, arena.pairs.padded) for row, each in enumerate(arena.tasks)}
 
 
 def test_random_support_does_not_depend_on_batch_or_order() -> None:
@@ -103,10 +113,13 @@ def test_random_support_does_not_depend_on_batch_or_order() -> None:
 
 def test_random_support_shares_out_all_pairs() -> None:
     support, query = ARENA.random_support(0, 0.7)
-    assert torch.equal(support.example_mask | query.example_mask, ARENA.pairs.example_mask)
-    assert not (support.example_mask & query.example_mask).any()
+    for row, size in enumerate([7, 20, 4, 20]):
+        ours, theirs = (places(batch, row, ARENA.pairs.padded) for batch in (support, query))
+        assert sorted(ours + theirs) == list(range(size))
+        assert ours == sorted(ours) and theirs == sorted(theirs)
     assert support.example_mask.sum(1).tolist() == [5, 14, 3, 14]
-    assert support.x is ARENA.pairs.padded.x
+    assert support.x.shape[1] == 14 and query.x.shape[1] == 6, "no wider than the largest needs"
+    assert torch.equal(support.answers, ARENA.pairs.padded.answers)
 
 
 @pytest.mark.parametrize(("fraction", "expected"), [(0.0, [0, 0, 0, 0]), (0.5, [4, 10, 2, 10]), (1.0, [7, 20, 4, 20])])
@@ -123,7 +136,8 @@ def test_random_support_depends_on_seed_and_question() -> None:
 
 def test_random_support_chooses_every_example_equally_often() -> None:
     arena = ARENA.select(torch.tensor([1]))
-    counts = torch.stack([arena.random_support(seed, 0.5)[0].example_mask[0].float() for seed in range(400)]).mean(0)
+    chosen = [divided(arena, seed, 0.5)["question 1?"] for seed in range(400)]
+    counts = torch.bincount(torch.tensor(chosen).flatten(), minlength=20) / 400
     assert counts.min() > 0.4 and counts.max() < 0.6
 
 
