@@ -20,7 +20,7 @@ from metavqa_cli.engine.site import IMAGES, INDEX, MANIFEST, TASKS
 from metavqa_cli.schema.errors import JobError, MetaVQAError
 from metavqa_cli.schema.events import Event, ProgressMade
 from metavqa_cli.store.images import ImageFile
-from metavqa_cli.tasks.taskset import load_tasks
+from metavqa_cli.tasks.taskset import read_tasks
 
 CHUNK = 1024**2
 
@@ -184,7 +184,8 @@ def _count(value: object) -> str:
 
 
 def _images_used(folder: Path) -> list[str]:
-    return load_tasks(folder / TASKS).image_ids()
+    tasks = (task for _, task in read_tasks(folder / TASKS))  # one at a time
+    return sorted({image for task in tasks for image, _ in (*task.support, *task.query)})
 
 
 def _places(folder: Path) -> tuple[dict[str, ImageFile], list[Difference]]:
