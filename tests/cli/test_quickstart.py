@@ -14,7 +14,7 @@ from tests.cli.pipeline import data, furnished
 from tests.cli.terminal import Terminal
 from tests.miniature import OPTIONS
 
-KEYS = {"rows", "seed", "sampler", "dataset", "world", "runs", "asked", "seconds"}
+KEYS = {"rows", "seed", "sampler", "dataset", "world", "precision", "runs", "asked", "seconds"}
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ def test_the_steps_of_two_processes_are_those_of_one(kind: str, stepped: Path, t
     """Of every kind of training, with batches that cannot be halved and batches of a single task."""
     [(alone, metrics)] = two_processes.steps(tmp_path, [kind]).values()
     together, logged = load_tensors(stepped / f"{kind}.safetensors")
-    limit = 10 * ROUNDING if kind == "hyperclip" else ROUNDING  # the gradient of one question alone is zero
+    limit = 1e-2 if kind == "hyperclip" else ROUNDING  # many of its gradients are zero; unsummed ones: 0.4
     assert_close(together, alone, limit)
     assert logged == pytest.approx(metrics, rel=limit)
 
