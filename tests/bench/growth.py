@@ -21,7 +21,7 @@ from tests.bench.report import Result, machine, parser, seconds, show
 
 BATCH, BATCHES = 32, 100
 LINEAR, CONSTANT = 1.15, 0.2  # largest exponents
-BOUNDED = 0.4  # of memory: small datasets are held, of larger files at most 32 MB each are mapped
+BOUNDED = 0.6  # of memory: small datasets are held, of larger files at most 32 MB each are mapped
 MILLION = {"tasks": 1_000_000, "images": 100_000, "embed": 32}
 BYTES = 3.2e9  # that a million tasks need on the disk
 TASKS = {False: (100, 1_000, 10_000, 100_000), True: (100, 1_000, 10_000)}
