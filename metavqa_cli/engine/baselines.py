@@ -113,7 +113,9 @@ class WeightsTraining(_Training):
             return {"accuracy": self.accuracy(W)}
         steps, lr = self.recipe.inner_steps, self.recipe.inner_lr
         adapted = by_task(
-            self.validation.support, lambda batch, rows: adapt_weights(self.layout, W, batch, steps, lr, self.scale)
+            self.validation.support,
+            lambda batch, rows: adapt_weights(self.layout, W, batch, steps, lr, self.scale),
+            self.layout.size,
         )
         return {"accuracy": self.accuracy(adapted), "zero_shot_accuracy": self.accuracy(W)}
 

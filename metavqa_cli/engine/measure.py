@@ -16,7 +16,7 @@ from metavqa_cli.schema.config import Config
 from metavqa_cli.tasks.arena import Examples
 from metavqa_cli.tasks.batches import TaskBatch
 
-WEIGHTS_AT_ONCE = 2**22  # of given weights, whose rows are copied: 16 MB are memory that the process has, more is new
+WEIGHTS_AT_ONCE = 2**22  # 16 MB of one vector a task: copied into memory that the process has, and little padding
 VALIDATIONS = 12  # measurements on the validation tasks in the course of a training
 
 
@@ -26,13 +26,21 @@ def layout_of(session: Session) -> WeightLayout:
     return WeightLayout(encoder["embed"], session.config.base_network.hidden)
 
 
-def by_task(examples: Examples, measure: Callable[[TaskBatch, Tensor], Tensor], at_once: int | None = None) -> Tensor:
-    """``measure(batch, rows)`` [task, ...] for all tasks, a bounded number of like size at a time, in their order.
+def parts_of(examples: Examples, params: int | None = None) -> list[Tensor]:
+    """All tasks in parts of like size, a bounded number in each: no batch that is worked on is larger.
 
-    ``at_once`` bounds the number further.
+    With ``params`` weights of each task, also no more than ``WEIGHTS_AT_ONCE`` weights, except on a GPU, where more
+    launches cost more than padding.
     """
-    chunks = [part for chunk in examples.chunks() for part in chunk.split(at_once or len(chunk))]
-    return here().by_parts(chunks, lambda rows: measure(examples.select(rows), rows))
+    chunks = examples.chunks()
+    if params is None or examples.x.matrix.device.type == "cuda":
+        return chunks
+    return [part for chunk in chunks for part in chunk.split(max(1, WEIGHTS_AT_ONCE // params))]
+
+
+def by_task(examples: Examples, measure: Callable[[TaskBatch, Tensor], Tensor], params: int | None = None) -> Tensor:
+    """``measure(batch, rows)`` [task, ...] for all tasks, part by part (``parts_of``), in their order."""
+    return here().by_parts(parts_of(examples, params), lambda rows: measure(examples.select(rows), rows))
 
 
 def mean_loss(
@@ -63,7 +71,7 @@ def accuracies(layout: WeightLayout, weights: Tensor, examples: Examples, logit_
         those = weights[rows] if len(weights) > 1 else weights.expand(len(rows), -1)
         return batch_accuracies(layout, those, batch, logit_scale)
 
-    return by_task(examples, measure, max(1, WEIGHTS_AT_ONCE // weights.shape[1]))
+    return by_task(examples, measure, weights.shape[1])
 
 
 @torch.no_grad()

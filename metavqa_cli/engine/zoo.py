@@ -8,7 +8,7 @@ import torch
 
 from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.lineage import find_parent, load_model, perform, save_model, started
-from metavqa_cli.engine.measure import batch_accuracies, layout_of
+from metavqa_cli.engine.measure import batch_accuracies, layout_of, parts_of
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.world import here
 from metavqa_cli.methods.few_shot import adapt_weights
@@ -56,7 +56,7 @@ def _build_zoo(session: Session, init: Run, run: Run) -> Iterator[Event | dict[s
         weights = torch.zeros(len(arena), layout.size, device=session.device)
         before, after = torch.zeros(2, len(arena), device=session.device)
         done = 0
-        for rows in world.dealt(arena.pairs.chunks()):
+        for rows in world.dealt(parts_of(arena.pairs, layout.size)):
             support, query = arena.select(rows).random_support(config.seed)
             tuned = adapt_weights(layout, base, support, config.zoo.steps, config.zoo.lr, scale)
             weights[rows], after[rows] = tuned, batch_accuracies(layout, tuned, query, scale)

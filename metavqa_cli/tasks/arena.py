@@ -25,9 +25,9 @@ from metavqa_cli.tasks.transfer import to_device
 
 TASKS_AT_ONCE = 128  # most tasks of a chunk, and
 CELLS_AT_ONCE = 16_384  # most padded examples (50 MB at E = 768): they bound the memory, results do not depend on them
-FREE_CELLS = 4_096  # a batch of fewer padded examples is not divided: another call would cost more than the padding
-BUCKET_CELLS = 256  # what another bucket must save at least, and
-BUCKET_CELLS_ON_GPU = 32_768  # on a GPU: 600 launches a bucket of MAML take 3 ms, a padded example 0.04 µs
+BUCKET_VALUES = 32_768  # coordinates of padded examples that another bucket must save at least: 256 examples at E = 128
+BUCKET_CELLS_ON_GPU = 32_768  # padded examples, there: 600 launches a bucket of MAML take 3 ms, an example 0.04 µs
+WORTH = 16  # a batch of so many times fewer is not divided at all
 
 
 class Mapped:
@@ -187,15 +187,16 @@ class Examples:
 
     def buckets(self, indices: Int64[Tensor, " selected"]) -> list[Int64[Tensor, " bucket"]]:
         """Positions in ``indices``, divided so that batches of the parts pad little: tasks of like size together."""
-        each = BUCKET_CELLS_ON_GPU if self.x.matrix.device.type == "cuda" else BUCKET_CELLS
+        on_gpu = self.x.matrix.device.type == "cuda"
+        each = BUCKET_CELLS_ON_GPU if on_gpu else BUCKET_VALUES // self.x.matrix.shape[1]
         return [torch.tensor(part) for part in like_sizes(self.x.counts[indices.cpu()].tolist(), each)]
 
 
-def like_sizes(sizes: Sequence[int], bucket_cells: int = BUCKET_CELLS) -> list[list[int]]:
+def like_sizes(sizes: Sequence[int], bucket_cells: int) -> list[list[int]]:
     """Positions of ``sizes`` in groups: the division of the sorted sizes with the fewest padded cells, each group
     beyond the first counting as ``bucket_cells`` more. A batch that is small anyway stays whole and in its order."""
     order = sorted(range(len(sizes)), key=sizes.__getitem__)
-    if not order or len(sizes) * sizes[order[-1]] <= FREE_CELLS:
+    if not order or len(sizes) * sizes[order[-1]] <= WORTH * bucket_cells:
         return [list(range(len(sizes)))]
     cost, cut = [0.0], [0]  # of the first n sorted sizes; where their last group begins
     for n in range(1, len(order) + 1):

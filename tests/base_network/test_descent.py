@@ -88,8 +88,26 @@ def test_a_task_of_very_many_examples_goes_the_other_way_to_the_same_end(monkeyp
     monkeypatch.setattr(descent, "inner_loop", lambda *args: calls.append(len(args)) or inner_loop(*args))
     found = adapted_weights(LAYOUT, start, many, 4, LR, SCALE)
     assert calls
-    direct = descent._Problem.of(LAYOUT, many, SCALE).descend(start, [2] * 4, LR, None)
+    direct = descent._Problem.of(LAYOUT, many, SCALE).descend(start.clone(), [2] * 4, LR, None)
     torch.testing.assert_close(found, direct, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("cached", [1, 8 * LAYOUT.embed * (LAYOUT.hidden + 11) * 2])
+@pytest.mark.parametrize("order", ["none", "first", "second"])
+def test_how_many_tasks_are_worked_on_at_once_does_not_matter(
+    cached: int, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One at a time, and two."""
+    start = random_weights(4, LAYOUT.size).requires_grad_()
+
+    def end_and_gradient() -> tuple[Tensor, Tensor | None]:
+        end = adapted_weights(LAYOUT, start, BATCH, STEPS[2], LR, SCALE, order)  # type: ignore[arg-type]
+        return end.detach(), torch.autograd.grad(end.sin().sum(), start)[0] if end.requires_grad else None
+
+    whole = end_and_gradient()
+    monkeypatch.setattr(descent, "CACHED", cached)
+    assert len(descent._blocks(LAYOUT, BATCH, [0] * 4)) == (4 if cached == 1 else 2)
+    torch.testing.assert_close(end_and_gradient(), whole, rtol=1e-10, atol=1e-12)
 
 
 def test_padding_and_other_tasks_do_not_matter() -> None:
@@ -110,8 +128,11 @@ def test_in_single_precision_fifty_steps_stay_at_those_in_double() -> None:
     assert F.mse_loss(single.double(), exact) < 1e-6 * (exact - start).square().mean()
 
 
-def test_under_autocast_it_keeps_the_weights_precision() -> None:
-    start, batch = random_weights(4, LAYOUT.size).float(), in_single(BATCH)
+@pytest.mark.parametrize("most", [9, 2 * LAYOUT.embed + 1])
+def test_under_autocast_it_keeps_the_weights_precision(most: int) -> None:
+    """Either way it is computed: who else is in a batch does not change a task's precision."""
+    batch = in_single(random_batch([5, 3, most, 4], [3, 2, 4, 3], LAYOUT.embed))
+    start = random_weights(4, LAYOUT.size).float()
     plain = adapted_weights(LAYOUT, start, batch, 5, LR, SCALE)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(adapted_weights(LAYOUT, start, batch, 5, LR, SCALE), plain)

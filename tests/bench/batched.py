@@ -20,7 +20,7 @@ from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.baselines import WeightsTraining
 from metavqa_cli.engine.evaluate import by_chunk
 from metavqa_cli.engine.loop import batch_indices
-from metavqa_cli.engine.measure import accuracies
+from metavqa_cli.engine.measure import accuracies, parts_of
 from metavqa_cli.generator.hvae import HVAE, WeightScaler, hvae_loss
 from metavqa_cli.generator.hypernetwork import Hypernetwork
 from metavqa_cli.guidance.cfg import guided_noise
@@ -41,7 +41,9 @@ from tests.bench.shapes import real_arenas, tiny_arenas
 STEPS, LR, META_BATCH, T, GAMMA, LATENT = 50, 0.01, 32, 350, 1.5, 32
 AIMS = {"adaptation": 5.0, "maml": 5.0, "sampling": 50.0, "evaluation": 10.0}
 ONE_AT_A_TIME = "one task at a time"
-TOLERANCE = 1e-3  # between the two ways, relative to how far weights move: fifty steps in float32
+TOLERANCE = (
+    5e-3  # between the two ways, relative to how far weights move: fifty steps in float32, at a logit scale of 100
+)
 
 
 @dataclass(frozen=True)
@@ -68,23 +70,23 @@ class Shape:
         return arena.select(torch.arange(0, len(arena), self.every))
 
 
-def chunks(arena: Arena) -> Iterator[tuple[Tensor, TaskBatch, TaskBatch]]:
+def parts(shape: Shape, arena: Arena) -> Iterator[tuple[Tensor, TaskBatch, TaskBatch]]:
     """Tasks as the zoo takes them, with a random support set each and the rest of their pairs."""
-    for rows in arena.pairs.chunks():
+    for rows in parts_of(arena.pairs, shape.layout.size):
         yield rows, *arena.select(rows).random_support(0)
 
 
 def adapted(shape: Shape, arena: Arena) -> Tensor:
     """Weights [task, P] after the inner loop, as the zoo is made."""
     weights = torch.empty(len(arena), shape.layout.size)
-    for rows, support, _ in chunks(arena):
+    for rows, support, _ in parts(shape, arena):
         weights[rows] = adapt_weights(shape.layout, shape.W, support, STEPS, LR, SCALE)
     return weights
 
 
 def adaptation(shape: Shape) -> Iterator[Result]:
     """The zoo's inner loops: 50 steps on each task's support set."""
-    some, supports = shape.some("train"), [(rows, support) for rows, support, _ in chunks(shape.some("train"))]
+    some, supports = shape.some("train"), [(rows, support) for rows, support, _ in parts(shape, shape.some("train"))]
     expected = torch.empty(len(some), shape.layout.size)
 
     def reference() -> None:
@@ -98,7 +100,7 @@ def adaptation(shape: Shape) -> Iterator[Result]:
     yield ratio("adaptation", shape, slow, fast, f"{len(some)} tasks, {STEPS} steps: {slow:.2f} s {ONE_AT_A_TIME}")
     every = shape.arenas["train"]
     whole, rate = seconds(lambda: adapted(shape, every)), matrix_rate()
-    share = sum(operations(shape.layout, support) for _, support, _ in chunks(every)) / whole / rate
+    share = sum(operations(shape.layout, support) for _, support, _ in parts(shape, every)) / whole / rate
     yield Result(f"adaptation, all {len(every)} tasks ({shape.name})", value=whole, unit="s")
     yield Result(f"adaptation, operations at the matrix rate ({shape.name})", value=share, unit="of rate",
                  reference=f"{rate / 1e9:.0f} GFLOP/s", limit=0.6 if shape.name == "real" else None)  # fmt: skip
@@ -138,18 +140,20 @@ def maml(shape: Shape) -> Iterator[Result]:
 
     expected: list[Tensor] = []
 
-    def reference() -> None:
+    def reference(measured: bool) -> None:
+        expected.clear()
         for step in batches:
             rows = training.rows(step)
             support, query = training.split(rows, step)
             counts = training.inner_steps(len(rows), torch.Generator().manual_seed(step)).tolist()
-            expected.append(sequential.meta_gradient(shape.layout, shape.W, support, query, counts, LR))
+            expected.append(sequential.meta_gradient(shape.layout, shape.W, support, query, counts, LR, measured))
 
-    slow = seconds(reference)
+    slow, bare = (seconds(lambda measured=measured: reference(measured)) for measured in (True, False))  # type: ignore[misc]
     batched()
     fast = seconds(batched, 3)
     same(torch.stack(gradients), torch.stack(expected))
-    yield ratio("maml", shape, slow, fast, f"{len(some)} tasks: {slow:.2f} s {ONE_AT_A_TIME}")
+    yield ratio("maml", shape, slow, fast, f"{len(some)} tasks, measured four times each as released: {slow:.2f} s")
+    yield Result(f"maml, without those measurements ({shape.name})", ratio=bare / fast, reference=ONE_AT_A_TIME)
 
 
 def passes(shape: Shape, name: str, batch: int, model: Callable[[], torch.nn.Module], loss_of: Any) -> Iterator[Result]:
@@ -255,9 +259,9 @@ def sampling_of_the_paper(shape: Shape) -> Iterator[Result]:
 
 
 def denoiser(shape: Shape, hidden: Sequence[int]) -> Denoiser:
-    """An untrained one whose predictions are not zero."""
+    """An untrained one whose predictions are not zero, and small, so that rounding is not magnified step by step."""
     made = Denoiser(LATENT, shape.layout.embed, hidden, 150, torch.Generator().manual_seed(0)).requires_grad_(False)
-    torch.nn.init.normal_(made.out.weight, std=hidden[-1] ** -0.5, generator=torch.Generator().manual_seed(1))
+    torch.nn.init.normal_(made.out.weight, std=0.05 * hidden[-1] ** -0.5, generator=torch.Generator().manual_seed(1))
     return made
 
 

@@ -98,13 +98,18 @@ def zoo(layout: WeightLayout, W: Tensor, support: TaskBatch, steps: int, lr: flo
 
 
 def meta_gradient(
-    layout: WeightLayout, W: Tensor, support: TaskBatch, query: TaskBatch, steps: Sequence[int], lr: float
-) -> Tensor:
-    """MAML's gradient [P] for one meta-batch: tasks add theirs up."""
+    layout: WeightLayout, W: Tensor, support: TaskBatch, query: TaskBatch, steps: Sequence[int], lr: float,
+    measured: bool,
+) -> Tensor:  # fmt: skip
+    """MAML's gradient [P] for one meta-batch: tasks add theirs up. As released, each is ``measured`` four times."""
     total = torch.zeros_like(W)
     for task, (inner, outer) in enumerate(zip(loaders(support), loaders(query), strict=True)):
         point = W.detach().clone().requires_grad_()
-        outputs, labels = predict(adapt(layout, point, inner, steps[task], lr, second=True), outer)
+        adapted = adapt(layout, point, inner, steps[task], lr, second=True)
+        for weights in (named(layout, W), adapted) if measured else ():
+            accuracy(weights, inner)
+            accuracy(weights, outer)
+        outputs, labels = predict(adapted, outer)
         (gradient,) = torch.autograd.grad(F.cross_entropy(outputs, labels), point)
         total += gradient
     return total / support.n_tasks

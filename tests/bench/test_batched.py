@@ -41,7 +41,7 @@ def test_the_comparison_refuses_other_numbers() -> None:
 
 def test_batches_of_unequal_tasks_pad_less_than_a_quarter() -> None:
     """Sizes as in Meta-VQA, whose largest task has 21 times the pairs of the mean; in one tensor a batch pads 80 %."""
-    pairs = arenas(made_tasks(870, "train", REAL_SIZES), 2, "cpu")["train"].pairs
+    pairs = arenas(made_tasks(870, "train", REAL_SIZES), 128, "cpu")["train"].pairs
     real = padded = whole = 0
     for step in range(-(-pairs.n_tasks // 32)):
         rows = batch_indices(pairs.n_tasks, 32, step, 0)

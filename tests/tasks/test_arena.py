@@ -150,7 +150,7 @@ def test_a_task_seed_is_fixed_for_ever() -> None:
 
 @given(st.lists(st.integers(1, 2000), max_size=60))
 def test_groups_of_like_size_hold_every_task_once(sizes: list[int]) -> None:
-    groups = like_sizes(sizes)
+    groups = like_sizes(sizes, 256)
     assert sorted(position for group in groups for position in group) == list(range(len(sizes)))
 
 
@@ -159,11 +159,12 @@ def padded_cells(sizes: list[int], groups: list[list[int]]) -> int:
 
 
 def test_small_batches_stay_whole_and_unequal_ones_are_divided() -> None:
-    assert len(like_sizes([30] * 16 + [1500] * 16, bucket_cells=32_768)) == 1 < len(like_sizes([30] * 16 + [1500] * 16))
-    assert like_sizes([84] * 32) == [list(range(32))]
-    assert like_sizes([42, 126, 60, 90] * 8) == [list(range(32))]
+    assert len(like_sizes([30] * 16 + [1500] * 16, 32_768)) == 1 < len(like_sizes([30] * 16 + [1500] * 16, 256))
+    assert like_sizes([84] * 32, 256) == [list(range(32))]
+    assert like_sizes([42, 126, 60, 90] * 8, 256) == [list(range(32))]
+    assert len(like_sizes([42, 126, 60, 90] * 8, 42)) > 1, "where an example costs more, fewer are padded"
     unequal = [30] * 20 + [1776] + [40] * 10 + [900]
-    groups = like_sizes(unequal)
+    groups = like_sizes(unequal, 256)
     assert sum(unequal) > 0.9 * padded_cells(unequal, groups)
     assert all(len({unequal[i] > 500 for i in group}) == 1 for group in groups)
 
@@ -207,7 +208,7 @@ def test_batches_of_the_real_tasks_are_padded_by_less_than_a_quarter(batch: int)
     padded = whole = 0
     for step in range(-(-len(sizes) // batch)):
         chosen = [sizes[row] for row in batch_indices(len(sizes), batch, step, seed=0).tolist()]
-        padded += padded_cells(chosen, like_sizes(chosen))
+        padded += padded_cells(chosen, like_sizes(chosen, 42))
         whole += len(chosen) * max(chosen)
     assert sum(sizes) > 0.75 * padded
     assert sum(sizes) < 0.35 * whole  # what it would be without groups
