@@ -20,7 +20,7 @@ from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.diffusion import HyperLdm
 from metavqa_cli.engine.proposal import NEAREST, Neighbour, proposed_answers
 from metavqa_cli.engine.request import Request, check_answers, check_gamma, check_question
-from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.session import Session, fewer_threads
 from metavqa_cli.schema.config import Sampling
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.store.runs import Run
@@ -86,6 +86,12 @@ class Asker:
 
         ``before_step`` is called before every denoising step; what it raises ends the work.
         """
+        with fewer_threads(self.encoder.name == TINY):
+            return self._ask(request, names, x, before_step)
+
+    def _ask(
+        self, request: Request, names: Sequence[str], x: Tensor | None, before_step: Callable[[], None] | None
+    ) -> Answer:
         clock = Clock()
         with clock("encode"):
             question = check_question(request.question)

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from metavqa_cli.clip.encoder import ClipEncoder
+from metavqa_cli.clip.encoder import TINY, ClipEncoder
 from metavqa_cli.clip.images import expand_images, open_image
+from metavqa_cli.engine.session import fewer_threads
 from metavqa_cli.schema.errors import MetaVQAError
 
 BATCH = 64
@@ -36,6 +37,11 @@ def load_images(encoder: ClipEncoder, arguments: Sequence[str], limit: int | Non
 
 def load_files(encoder: ClipEncoder, files: Sequence[Path], before_image: Callable[[], None] | None = None) -> Loaded:
     """Embed image files. ``before_image`` is called before every one; what it raises ends the work."""
+    with fewer_threads(encoder.name == TINY and len(files) <= BATCH):
+        return _load_files(encoder, files, before_image)
+
+
+def _load_files(encoder: ClipEncoder, files: Sequence[Path], before_image: Callable[[], None] | None) -> Loaded:
     errors: list[MetaVQAError] = []
     names: list[str] = []
     rows: list[Tensor] = []

@@ -52,8 +52,9 @@ def merge(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
     for layer in layers:
         for dotted, value in flatten(layer.values):
             _put(values, dotted, value)
-            for hidden in [key for key in origins if key.startswith(f"{dotted}.") or dotted.startswith(f"{key}.")]:
-                del origins[hidden]
+            if dotted not in origins:
+                for hidden in [key for key in origins if key.startswith(f"{dotted}.") or dotted.startswith(f"{key}.")]:
+                    del origins[hidden]
             origins[dotted] = layer.name
     return values, origins
 

@@ -103,3 +103,25 @@ def test_embedding_can_be_ended_between_two_images(files: list[Path]) -> None:
 def test_nothing_is_no_images() -> None:
     assert ImageCache().load(miniature.encoder(), []).x.shape == (0, miniature.encoder().embed)
     assert load_images(miniature.encoder(), []).names == []
+
+
+def test_small_work_is_not_shared_out_and_leaves_the_threads_as_they_were(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    before = torch.get_num_threads()
+    monkeypatch.setattr(judging, "BATCH", len(files) - 1)
+    torch.set_num_threads(3)
+    try:
+        for some in (files[1:], files):
+            load_files(miniature.encoder(), some, lambda: seen.append(torch.get_num_threads()))
+        assert seen == [1] * (len(files) - 1) + [3] * len(files) and torch.get_num_threads() == 3
+        with pytest.raises(KeyboardInterrupt):
+            load_files(miniature.encoder(), files[1:], interrupt)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
