@@ -41,6 +41,7 @@ from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.arena import Arena
+from metavqa_cli.tasks.transfer import to_device
 
 TEXTS_AT_ONCE = 512
 CANDIDATES = (10, 100)  # sizes of the candidate sets, beside all test questions
@@ -249,7 +250,7 @@ def nearer_questions(judge: HyperClip, arena: Arena, fine_tune: FineTune) -> Int
         cosines = rank_questions(judge.module, fine_tune(arena.select(chunk)), e)
         if not cosines.isfinite().all():
             raise JobError("fine-tuning diverged (weights are not finite); lower eval.few_shot_z_lr or zoo.lr")
-        own = cosines.gather(1, chunk[:, None])
+        own = cosines.gather(1, to_device(chunk, cosines.device)[:, None])
         return (cosines >= own).sum(1) - 1  # ties count against it: a constant HyperCLIP identifies nothing
 
     return here().by_parts(arena.support.chunks(), nearer)

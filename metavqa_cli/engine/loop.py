@@ -169,7 +169,7 @@ def _steps(
     first = progress.step
     if progress.validated < first and _is_due(plan, first):  # another process was lost in between
         yield _validate(trainable, averaged, progress)
-    while progress.step < plan.steps and not (plan.patience and progress.since_best >= plan.patience):
+    while not _ends(plan, progress):
         factor = rate_factor(plan, progress.step)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = factor * rate
@@ -187,7 +187,7 @@ def _steps(
             yield StepLogged(progress.step, {**world.mean(metrics()), "lr": factor * plan.lr, "tasks_per_s": pace})
         if _is_due(plan, progress.step):
             yield _validate(trainable, averaged, progress)
-        stopping = team.agreed("stop", stop.asked) or (progress.step == plan.steps and world.any(stop.asked))
+        stopping = team.agreed("stop", stop.asked) or (_ends(plan, progress) and world.any(stop.asked))
         if team.agreed("save", now - saved >= plan.checkpoint_seconds) or stopping:
             saved = now
             finite.check()
@@ -206,6 +206,10 @@ def _again(run: Run) -> str:
 
 def _is_due(plan: Plan, step: int) -> bool:
     return step % plan.validate_every == 0 or step == plan.steps
+
+
+def _ends(plan: Plan, progress: Progress) -> bool:
+    return progress.step >= plan.steps or (plan.patience > 0 and progress.since_best >= plan.patience)
 
 
 def rate_factor(plan: Plan, step: int) -> float:

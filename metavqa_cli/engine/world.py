@@ -204,10 +204,12 @@ def leave() -> None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn the failure of a collective into ``LostProcess``."""
+    """Turn the failure of a collective into ``LostProcess``, if it says that a process is missing."""
     try:
         yield
     except RuntimeError as error:
+        if not is_lost(error):
+            raise
         raise LostProcess(lost_text(error)) from error
 
 

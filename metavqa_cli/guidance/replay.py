@@ -12,15 +12,15 @@ from torch import Tensor, nn
 ROWS = 64
 """Beyond so many rows, arithmetic hides the launches."""
 SHAPES = 4
-"""Graphs kept at once, one for each number of rows; the oldest goes first."""
+"""Graphs kept at once, one for each number of rows; the one recorded first goes first."""
 
 Work = Callable[[], Tensor]
 Recorder = Callable[[Work], tuple[Callable[[], object], Tensor]]
-"""Runs ``work`` once and returns what repeats it, and the tensor in which its result then always is."""
+"""Runs ``work``, perhaps more than once; returns what repeats it, and the tensor in which its result then always is."""
 
 
 def cuda_recorder(work: Work) -> tuple[Callable[[], object], Tensor]:
-    """``work`` as a CUDA graph. ``RuntimeError`` where it cannot be recorded."""
+    """``work`` as a CUDA graph on the current GPU. ``RuntimeError`` where it cannot be recorded."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):  # libraries choose kernels and allocate on the first calls, which no graph may
@@ -28,7 +28,7 @@ def cuda_recorder(work: Work) -> tuple[Callable[[], object], Tensor]:
             work()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=side):  # its own would be on the GPU of the first graph
         result = work()
     return graph.replay, result
 
@@ -36,7 +36,8 @@ def cuda_recorder(work: Work) -> tuple[Callable[[], object], Tensor]:
 class Replayed(nn.Module):
     """``denoiser``, whose calls with few rows are recorded when first made and then replayed; without gradients.
 
-    The parameters may change in place, not move. What cannot be recorded is called as it is, from then on.
+    The parameters may change in place, not move. What cannot be recorded is called as it is, from then on; what has
+    no memory to be recorded in, this time.
     """
 
     def __init__(self, denoiser: nn.Module, record: Recorder = cuda_recorder) -> None:
@@ -50,7 +51,10 @@ class Replayed(nn.Module):
             return self._plain(*inputs)
         key = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in inputs)
         try:
-            own, replay, result = self._graphs.get(key) or self._recorded(key, inputs)
+            with torch.cuda.device_of(inputs[0]):
+                own, replay, result = self._graphs.get(key) or self._recorded(key, inputs)
+        except torch.OutOfMemoryError:
+            return self._plain(*inputs)
         except RuntimeError:  # a driver or an operation that knows no graphs
             self._works = False
             return self._plain(*inputs)

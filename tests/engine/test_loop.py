@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from metavqa_cli.base_network.layout import WeightLayout
+from metavqa_cli.engine import loop
 from metavqa_cli.engine.baselines import baseline_training
 from metavqa_cli.engine.checkpoint import Progress
 from metavqa_cli.engine.contrast import HyperclipTraining
@@ -22,6 +23,7 @@ from metavqa_cli.engine.generators import Decoder, HvaeTraining, TaskLatentTrain
 from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.loop import Plan, StopRequest, Trainable, batch_indices, stop_request, train
 from metavqa_cli.engine.regression import RegressionTraining, Target
+from metavqa_cli.engine.together import Alone
 from metavqa_cli.schema.config import BaselineMethod
 from metavqa_cli.schema.errors import InterruptedJob, JobError
 from metavqa_cli.schema.events import CheckpointSaved, Event, RunStarted, StepLogged, ValidationMeasured
@@ -162,6 +164,22 @@ def test_training_stops_early_when_nothing_gets_better(tmp_path: Path) -> None:
     events = list(train(new_run(tmp_path), toy, plan(steps=10, patience=2), CPU))
     assert validations(events)[-1].step == 5
     assert toy.weight == toy.seen[3]
+
+
+@pytest.mark.parametrize("last", [{"steps": 4}, {"patience": 1}])
+def test_a_request_in_the_last_step_is_heard_though_wishes_take_one(
+    last: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several processes, each hears in a step what the others wished before it; after the last comes none."""
+
+    class Late(Alone):
+        def agreed(self, name: str, wish: bool) -> bool:
+            return False
+
+    monkeypatch.setattr(loop, "team_of", lambda trainable, *_: Late(trainable))
+    run, toy = new_run(tmp_path), Toy(lambda n: -abs(n - 3.0))
+    seen = interrupted(train(run, toy, plan(**last), CPU), at=4)
+    assert seen[-1] == CheckpointSaved(4)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

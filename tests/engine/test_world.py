@@ -107,6 +107,13 @@ def test_a_missing_process_is_told_from_a_mistake(error: Any, lost: bool) -> Non
     assert is_lost(error) == lost
 
 
+def test_only_a_missing_process_is_called_lost() -> None:
+    with pytest.raises(LostProcess), world.explained():
+        raise RuntimeError(GLOO)
+    with pytest.raises(torch.OutOfMemoryError), world.explained():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 def test_what_is_said_of_a_missing_process() -> None:
     sentence = "another process of this job ended or cannot be reached (Connection closed by peer [10.0.0.2]:5)"
     assert lost_text(RuntimeError(GLOO)) == sentence == lost_text(LostProcess(sentence))

@@ -77,3 +77,18 @@ def test_where_gradients_are_asked_for_or_nothing_can_be_recorded_it_is_called()
         for _ in range(2):
             assert torch.equal(replayed(z, t, e), plain(z, t, e))
     assert len(tries) == 1
+
+
+@torch.no_grad()
+def test_without_memory_to_record_in_it_is_called_and_recorded_another_time() -> None:
+    plain, record, room = denoiser(), Recorder(), [False, True]
+
+    def cramped(work: Work) -> tuple[Callable[[], object], Tensor]:
+        if not room.pop(0):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return record(work)
+
+    replayed = Replayed(plain, cramped)
+    for _ in range(2):
+        assert torch.equal(replayed(*inputs(2, 0)), plain(*inputs(2, 0)))
+    assert record.recorded == 1
