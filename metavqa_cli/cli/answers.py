@@ -1,8 +1,10 @@
 """How answered questions and judged images are printed."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from metavqa_cli.cli import console
 from metavqa_cli.cli.console import Format
@@ -105,10 +107,14 @@ def ranked(pairs: Sequence[tuple[str, float]]) -> str:
     return ", ".join(f"{answer} {probability:.2f}" for answer, probability in pairs[:SHOWN])
 
 
-def raise_for(errors: Sequence[MetaVQAError], anything_done: bool) -> None:
-    """After the good ones were judged: every bad one in a sentence, and exit code 1 (their own if none was good)."""
-    for error in errors[:-1]:
-        console.fail(str(error))
-    if errors:
-        alone = not anything_done and len({type(error) for error in errors}) == 1
-        raise errors[-1] if alone else JobError(str(errors[-1]))
+def raise_for(errors: Sequence[MetaVQAError], anything_done: bool, said: Collection[type[MetaVQAError]] = ()) -> None:
+    """After the good ones were judged: every bad one in a sentence, and exit code 1 (their own if none was good).
+
+    Of errors that were printed before, the kinds are ``said``.
+    """
+    for error in errors:
+        console.fail(str(error), error)
+    kinds = {*said, *(type(error) for error in errors)}
+    if kinds:
+        alone = not anything_done and len(kinds) == 1
+        raise typer.Exit(kinds.pop().exit_code if alone else JobError.exit_code)

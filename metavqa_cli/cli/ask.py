@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -97,35 +97,38 @@ def ask(
     loaded = load_images(asker.encoder, images, limit)
     if not loaded.names:
         raise_for(loaded.errors, False)
-    errors: list[MetaVQAError] = []
+    failed: Collection[type[MetaVQAError]] = ()
     answered = True
     with Printer(chosen_format(format, json), many=question == STDIN) as printer:
         if question == STDIN:
-            errors, answered = _ask_each(asker, request, loaded, printer)
+            failed, answered = _ask_each(asker, request, loaded, printer)
         else:
             answer = asker.ask(request, loaded.names, loaded.x)
             printer.show(answer)
             _draw(sheet, answer)
-    raise_for([*errors, *loaded.errors], answered)
+    raise_for(loaded.errors, answered, failed)
 
 
 def _ask_each(
     asker: "Asker", request: "Request", loaded: "Loaded", printer: Printer
-) -> tuple[list[MetaVQAError], bool]:
-    """Answer every line of stdin that is not blank; returns the errors, and whether any question was answered.
+) -> tuple[set[type[MetaVQAError]], bool]:
+    """Answer every line of stdin that is not blank; returns the kinds of errors, and whether any was answered.
 
-    A question that cannot be answered does not stop the others.
+    A question that cannot be answered does not stop the others. Its error is printed at once: whoever asked at a pipe
+    waits for it as for an answer.
     """
-    errors: list[MetaVQAError] = []
-    number = 0
+    failed: set[type[MetaVQAError]] = set()
+    number, answered = 0, False
     for number, text in enumerate(_lines(), 1):
         try:
             printer.show(asker.ask(replace(request, question=text), loaded.names, loaded.x))
+            answered = True
         except MetaVQAError as error:
-            errors.append(type(error)(f"question {number}: {error}"))
+            console.fail(f"question {number}: {error}", error)
+            failed.add(type(error))
     if not number:
         raise UsageError("there is no question on stdin; write one a line, or name one in place of -")
-    return errors, len(errors) < number
+    return failed, answered
 
 
 def _lines() -> Iterator[str]:

@@ -182,18 +182,22 @@ def test_a_person_at_a_pipe_is_answered_at_once_from_what_was_loaded_once(tmp_pa
     """The second question is asked after the first was answered, and after workspace and images are gone."""
     photo = shutil.copy(photos(1)[0], tmp_path / "photo.png")
     command = [sys.executable, "-m", "metavqa_cli", "-q", "-w", str(full.root), "ask", "-", photo, "--format", "jsonl"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=ROOT, text=True, bufsize=1, **pipes) as process:  # type: ignore[call-overload]
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         process.stdin.write(f"{QUESTION}\n")
         assert json.loads(process.stdout.readline())["question"] == QUESTION
         shutil.rmtree(full.root)
         photo.unlink()
+        process.stdin.write("word " * 2000 + "\n")
+        said = "error: question 2: the question has 9,999 characters"
+        assert any(said in line for line in process.stderr)
         process.stdin.write("How many cars are there?\n")
         again = json.loads(process.stdout.readline())
         assert (again["question"], again["images"][0]["image"]) == ("How many cars are there?", str(photo))
         process.stdin.close()
-        assert process.wait(60) == 0
+        assert process.wait(60) == 1
+        assert "question 2" not in process.stderr.read()  # said once
 
 
 def test_a_bad_question_on_stdin_does_not_stop_the_others(metavqa: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
