@@ -15,7 +15,7 @@ from torch import Tensor
 from metavqa_cli.engine import indexing
 from metavqa_cli.engine.indexing import open_tasks
 from metavqa_cli.engine.manifest import read_manifest
-from metavqa_cli.engine.site import ANNOTATIONS, FEATURES, IMAGES, INDEX, MANIFEST, TASKS
+from metavqa_cli.engine.site import ANNOTATIONS, FEATURES, IMAGES, INDEX, MANIFEST, TASKS, TEXTS
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError
 from metavqa_cli.store.features import FeatureStore
 from metavqa_cli.store.images import ImageFile, local_files, read_index
@@ -27,7 +27,7 @@ from metavqa_cli.tasks.arena import Arena, Mapped, open_arena
 from metavqa_cli.tasks.index import IndexedTasks, Questions, TaskFile
 from metavqa_cli.tasks.taskset import Split, TaskSet, load_tasks
 
-HELD = 32 * 2**20  # bytes of features up to which the CPU's memory holds them
+FEATURES_HELD = 32 * 2**20  # bytes of features up to which the CPU's memory holds them
 CHECKED = 4 * 2**30  # bytes of features that opening reads once: 2 s
 UNIT = 1e-2  # how far from 1 the length of an embedding may be
 
@@ -78,7 +78,7 @@ class DatasetFolder:
 
     @cached_property
     def text_features(self) -> FeatureStore:
-        return FeatureStore.open(self.path / FEATURES / "texts.safetensors")
+        return FeatureStore.open(self.path / FEATURES / TEXTS)
 
     @cached_property
     def image_files(self) -> dict[str, ImageFile]:
@@ -100,7 +100,7 @@ class DatasetFolder:
         index = self.task_file.index
         tasks = IndexedTasks(self.task_file, index.rows(split))
         images, texts = (self._table(kind, device) for kind in ("images", "texts"))
-        return open_arena(index, split, tasks, images, texts, held=index.nbytes <= indexing.HELD)
+        return open_arena(index, split, tasks, images, texts, held=index.nbytes <= indexing.INDEX_HELD)
 
     def questions_of(self, split: Split) -> Sequence[str]:
         """The questions of the tasks of ``split``, without reading the tasks."""
@@ -125,7 +125,7 @@ def room_on(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 2
-    return HELD if device.type == "cpu" else sys.maxsize
+    return FEATURES_HELD if device.type == "cpu" else sys.maxsize
 
 
 def mapped_features(store: ShardedFeatures | FeatureStore) -> MappedRows:

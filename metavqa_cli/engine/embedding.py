@@ -8,7 +8,7 @@ import numpy as np
 from metavqa_cli.clip.pipeline import Encoded, encode_images_of
 from metavqa_cli.engine.dataset import DatasetFolder
 from metavqa_cli.engine.session import Session
-from metavqa_cli.engine.site import FEATURES, Shard
+from metavqa_cli.engine.site import FEATURES, TEXTS, Shard
 from metavqa_cli.schema.events import Event, Narrated, ProgressMade
 from metavqa_cli.store.features import write_features
 from metavqa_cli.store.shards import SHARD, Broken, read_shard_state, shard_broken, shard_names, slices, write_shard
@@ -96,7 +96,7 @@ def broken_images(work: Path, images: list[str]) -> Broken:
 
 def embedded_texts(session: Session, work: Path, tasks: TaskSet) -> Iterator[Event]:
     """Write the features of every question and statement, unless they are there; narrates those that are cut."""
-    encoder, texts, path = session.encoder, tasks.texts(), work / FEATURES / "texts.safetensors"
+    encoder, texts, path = session.encoder, tasks.texts(), work / FEATURES / TEXTS
     cut = [text for text in texts if is_cut(session, text)]
     if cut:
         limit = f"more than {encoder.context_length} tokens, of which the encoder reads the first"

@@ -8,14 +8,15 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metavqa_cli.engine.site import FEATURES, TASK_INDEX, TASKS
-from metavqa_cli.schema.errors import JobError, MetaVQAError
-from metavqa_cli.store.features import CHECKSUM, FeatureStore
-from metavqa_cli.store.mapped import MappedRows, blocks, map_file, read_arrays, write_arrays
+from metavqa_cli.engine.site import FEATURES, TASK_INDEX, TASK_LOCK, TASKS, TEXTS
+from metavqa_cli.schema.errors import BusyError, JobError, MetaVQAError
+from metavqa_cli.store.features import FeatureStore
+from metavqa_cli.store.locks import hold
+from metavqa_cli.store.mapped import blocks, read_arrays, write_arrays
 from metavqa_cli.store.shards import ShardedFeatures
 from metavqa_cli.store.tensors import read_header
 from metavqa_cli.tasks.index import BY_TASK, ENTRIES, SPLITS, Names, TaskFile, TaskIndex, compile_index
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 VERSION = 1  # raise it with any change of the arrays
-TEXTS = "texts.safetensors"
-HELD = 8 * 2**20  # bytes of an index up to which memory holds it
+INDEX_HELD = 8 * 2**20  # bytes of an index up to which memory holds it
 READ_ALWAYS = 64 * 2**20  # bytes of tasks whose SHA-256 is compared at each opening: 0.15 s
+PATIENCE = 600  # seconds until a process stops waiting for one that makes the index, and makes its own
+TRIES = 3
+Stamp = tuple[int, int, int]  # which file it is, its size and when it was written (ns)
 
 
 def open_tasks(folder: Path) -> TaskFile:
@@ -35,11 +38,10 @@ def open_tasks(folder: Path) -> TaskFile:
 
     ``MissingError`` or ``JobError`` when the tasks or the features are not there or damaged.
     """
-    path = folder / TASKS
     index = _found(folder, _wanted(folder)) or _made(folder, *_stores(folder))
-    if index.nbytes <= HELD:
+    if index.nbytes <= INDEX_HELD:
         index = TaskIndex.of({name: each.whole() for name, each in index.arrays.items()}, index.counts)
-    return TaskFile(path, MappedRows([map_file(path)]), index)
+    return TaskFile(folder / TASKS, index)
 
 
 def _stores(folder: Path) -> tuple[ShardedFeatures, FeatureStore]:
@@ -53,7 +55,7 @@ def _wanted(folder: Path) -> dict[str, Any]:
 
 def _features_digest(images: ShardedFeatures, texts: FeatureStore) -> str:
     """One for the same rows in the same order: of the checksums that the files of features state."""
-    stated = [store.header.get(CHECKSUM) for store in (*images.shards, texts)]
+    stated = [store.stated for store in (*images.shards, texts)]
     return hashlib.sha256(json.dumps(stated).encode()).hexdigest()
 
 
@@ -98,22 +100,45 @@ def _sha256(path: Path) -> str:
 
 
 def _made(folder: Path, images: ShardedFeatures, texts: FeatureStore) -> TaskIndex:
-    """A new index, on the disk if possible."""
-    begun = (folder / TASKS).stat().st_mtime_ns if (folder / TASKS).is_file() else 0  # read_tasks says what is wrong
-    arrays, counts = compile_index(read_tasks(folder / TASKS), names_of(images), names_of(texts))
-    try:
-        write_index(folder, arrays, counts, begun)
-        return TaskIndex(read_arrays(folder / TASK_INDEX)[0], counts)
-    except (JobError, OSError):  # a folder that cannot be written, or a full disk
-        return TaskIndex.of(arrays, counts)
+    """A new index, on the disk if possible; when several processes miss it at once, one of them makes it."""
+    with ExitStack() as held:
+        with suppress(JobError, BusyError, OSError):  # a folder that cannot be written: each makes its own
+            held.enter_context(hold(folder / TASK_LOCK, f"the index of {folder / TASKS}", PATIENCE))
+        return _found(folder, _wanted(folder)) or _compiled(folder, images, texts)
 
 
-def write_index(folder: Path, arrays: "Mapping[str, np.ndarray]", counts: Mapping[Split, int], begun: int) -> None:
-    """Keep the index beside the tasks that it was made of, which had the modification time ``begun`` (ns) before."""
+def _compiled(folder: Path, images: ShardedFeatures, texts: FeatureStore) -> TaskIndex:
+    """The index of the tasks as they are. ``BusyError`` when they are replaced at every try."""
+    tasks = folder / TASKS
+    for _ in range(TRIES):
+        begun = stamp(tasks)
+        arrays, counts = compile_index(read_tasks(tasks), names_of(images), names_of(texts))
+        try:
+            if write_index(folder, arrays, counts, begun):
+                return TaskIndex(read_arrays(folder / TASK_INDEX)[0], counts)
+        except (JobError, OSError):  # a folder that cannot be written, or a full disk
+            if stamp(tasks) == begun:
+                return TaskIndex.of(arrays, counts)
+    raise BusyError(f"{tasks} was replaced {TRIES} times while it was read; wait until nothing writes it")
+
+
+def stamp(path: Path) -> Stamp:
+    """What changes when ``path`` is replaced; zeros when there is no such file."""
+    if not path.is_file():
+        return 0, 0, 0  # ``read_tasks`` says what is wrong
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def write_index(folder: Path, arrays: "Mapping[str, np.ndarray]", counts: Mapping[Split, int], begun: Stamp) -> bool:
+    """Keep the index beside the tasks that it was made of, unless they are not those of ``begun`` any more."""
     tasks, path = folder / TASKS, folder / TASK_INDEX
-    header = {**_wanted(folder), "counts": dict(counts), "bytes": tasks.stat().st_size, "sha256": _sha256(tasks)}
+    header = {**_wanted(folder), "counts": dict(counts), "bytes": begun[1], "sha256": _sha256(tasks)}
+    if stamp(tasks) != begun:
+        return False
     write_arrays(path, arrays, header)
-    os.utime(path, ns=(begun, begun))
+    os.utime(path, ns=(begun[2], begun[2]))
+    return True
 
 
 def names_of(store: ShardedFeatures | FeatureStore) -> Names:

@@ -95,7 +95,7 @@ class Soft:
 
 def judged_tasks(tasks: TaskSet, annotations: Annotations | None) -> Judged:
     """What all measurements on the test tasks have in common."""
-    test = tasks.of("test")
+    test = list(tasks.of("test"))  # read once: they are gone over many times
     known = {image for task in tasks.tasks if task.split != "test" for image, _ in (*task.support, *task.query)}
     shape = (len(test), max(len(task.query) for task in test))
     mask, shared = np.zeros(shape, bool), np.zeros(shape, bool)

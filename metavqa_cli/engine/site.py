@@ -13,7 +13,9 @@ from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name
 # The files and folders of a dataset.
 RECIPE, MANIFEST = "recipe.json", "dataset.json"
 TASK_INDEX = ".tasks.safetensors"  # hidden: made from the others whenever it is missing, and no part of the record
+TASK_LOCK = ".tasks.lock"  # of the process that makes it
 TASKS, INDEX, ANNOTATIONS, FEATURES, IMAGES = "tasks.jsonl", "images.jsonl", "annotations.jsonl", "features", "images"
+TEXTS = "texts.safetensors"  # in the folder of features, beside those of images
 Shard = tuple[int, int]  # this is the first number of the second many, from 1
 
 

@@ -152,11 +152,16 @@ class FeatureStore:
 
     def _compare(self, quick: Callable[[], int], checksum: Callable[[], str]) -> None:
         """Compare the quick sum with the header's; of a file that has none, the checksum."""
+        stated, written = self.stated, self.header.get(QUICK)
+        if checksum() != stated if written is None else quick() != written:
+            raise JobError(f"{self.path} is damaged (its checksum differs); {self.remedy}")
+
+    @property
+    def stated(self) -> str:
+        """The checksum in the header. ``JobError`` when there is none."""
         if CHECKSUM not in self.header:
             raise JobError(f"{self.path} was written by another version of metavqa; {self.remedy}")
-        written = self.header.get(QUICK)
-        if checksum() != self.header[CHECKSUM] if written is None else quick() != written:
-            raise JobError(f"{self.path} is damaged (its checksum differs); {self.remedy}")
+        return str(self.header[CHECKSUM])
 
     @property
     def nbytes(self) -> int:

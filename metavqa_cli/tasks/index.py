@@ -4,6 +4,7 @@
 splits (training, validation, test), and within one in the order of the file, so that a split is a slice of each.
 """
 
+import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, overload
+from weakref import finalize
 
 from metavqa_cli.schema.errors import JobError
 from metavqa_cli.store.mapped import MappedRows
@@ -164,17 +166,23 @@ def chosen(rows: "range | np.ndarray", places: "np.ndarray") -> "np.ndarray":
 
 
 class TaskFile:
-    """``tasks.jsonl`` with its index: a task is read when it is asked for; ``KEPT`` of them stay."""
+    """``tasks.jsonl`` with its index: a task is read when it is asked for; ``KEPT`` of them stay.
 
-    def __init__(self, path: Path, data: MappedRows, index: TaskIndex) -> None:
-        self.path, self.index, self._data = path, index, data
+    The file stays open and is not mapped: one that is shortened meanwhile is a ``JobError`` at the line that is cut.
+    """
+
+    def __init__(self, path: Path, index: TaskIndex) -> None:
+        self.path, self.index = path, index
+        self._file = os.open(path, os.O_RDONLY)
+        finalize(self, os.close, self._file)
+        self._images: dict[str, str] = {}  # each is named by one string in all tasks
         self.task = lru_cache(KEPT)(self._task)
 
     def _task(self, row: int) -> Task:
         start, size, number = (
             int(self.index.arrays[name].between(row, row + 1)[0]) for name in ("line", "line_bytes", "number")
         )
-        return read_task(self.path, number + 1, self._data.between(start, start + size).tobytes())
+        return read_task(self.path, number + 1, os.pread(self._file, size, start), self._images)
 
 
 class IndexedTasks(Sequence[Task]):

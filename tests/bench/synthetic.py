@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metavqa_cli.engine.indexing import write_index
+from metavqa_cli.engine.indexing import stamp, write_index
 from metavqa_cli.engine.manifest import SCHEMA_VERSION
 from metavqa_cli.store.atomic import write_json
 from metavqa_cli.store.features import write_features
@@ -64,8 +64,7 @@ def make_synthetic(folder: Path, size: Size, *, index: bool = True) -> None:
         "fingerprint": "synthetic", "summary": {}, "files": {},
     })  # fmt: skip
     if index:
-        written = (folder / "tasks.jsonl").stat().st_mtime_ns
-        write_index(folder, _arrays(size, images, labels, words), size.counts, written)
+        write_index(folder, _arrays(size, images, labels, words), size.counts, stamp(folder / "tasks.jsonl"))
 
 
 def _unit(rng: np.random.Generator, count: int, embed: int) -> np.ndarray:

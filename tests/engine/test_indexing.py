@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +18,12 @@ import torch
 from metavqa_cli.engine import dataset as module
 from metavqa_cli.engine import indexing
 from metavqa_cli.engine.dataset import DatasetFolder
-from metavqa_cli.engine.site import TASK_INDEX
-from metavqa_cli.schema.errors import JobError
+from metavqa_cli.engine.judged import judged_tasks
+from metavqa_cli.engine.site import TASK_INDEX, TASK_LOCK
+from metavqa_cli.schema.errors import BusyError, JobError
 from metavqa_cli.store.features import write_features
 from metavqa_cli.store.mapped import MAPPED, read_arrays
+from metavqa_cli.tasks import index as task_index
 from metavqa_cli.tasks.arena import Arena, Embeddings, Mapped, make_arena
 from metavqa_cli.tasks.index import SPLITS, IndexedTasks
 from metavqa_cli.tasks.taskset import Novelty, Split, Task, TaskSet, dump_tasks, load_tasks
@@ -100,8 +105,8 @@ def test_batches_from_the_index_are_those_of_the_tasks(
     folder: Path, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether the index and the features are in memory or on the disk."""
-    monkeypatch.setattr(indexing, "HELD", held)
-    monkeypatch.setattr(module, "HELD", held)
+    monkeypatch.setattr(indexing, "INDEX_HELD", held)
+    monkeypatch.setattr(module, "FEATURES_HELD", held)
     for split in SPLITS:
         mine = [each for each in TASKS if each.split == split]
         wanted = make_arena(mine, embeddings(folder, "images"), embeddings(folder, "texts"))
@@ -114,7 +119,7 @@ def test_batches_from_the_index_are_those_of_the_tasks(
 
 
 def test_the_miniature_is_the_same_through_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HELD", 0)
+    monkeypatch.setattr(module, "FEATURES_HELD", 0)
     found = miniature.dataset()
     tasks = load_tasks(found.path / "tasks.jsonl").of("train")
     wanted = make_arena(tasks, embeddings(found.path, "images"), embeddings(found.path, "texts"))
@@ -163,6 +168,89 @@ def test_other_tasks_get_another_index(folder: Path, always: int, monkeypatch: p
     assert list(opened(folder).tasks) == [each for each in changed if each.split == "train"]
 
 
+def replace_while_compiling(folder: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> list[Task]:
+    """The tasks that stand in the file after so many replacements, each of the same size."""
+    real, versions = indexing.compile_index, [TASKS]
+
+    def compiling(*args: Any) -> Any:
+        made = real(*args)
+        if len(versions) <= times:
+            versions.append([replace(each, query=each.query[::-1]) for each in versions[-1]])
+            dump_tasks(folder / "tasks.jsonl", TaskSet(tuple(versions[-1])))
+        return made
+
+    monkeypatch.setattr(indexing, "compile_index", compiling)
+    return [replace(each, query=each.query[:: -1 if times % 2 else 1]) for each in TASKS]
+
+
+def test_tasks_that_are_replaced_while_their_index_is_made_get_their_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = replace_while_compiling(folder, monkeypatch, 1)
+    mine = [each for each in changed if each.split == "train"]
+    wanted = make_arena(mine, embeddings(folder, "images"), embeddings(folder, "texts"))
+    for _ in range(2):  # made, and found
+        assert_equal(opened(folder), wanted)
+
+
+def test_an_index_of_tasks_that_change_all_the_time_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_while_compiling(folder, monkeypatch, indexing.TRIES)
+    with pytest.raises(BusyError, match=f"replaced {indexing.TRIES} times"):
+        opened(folder)
+    assert not (folder / TASK_INDEX).exists()
+
+
+def test_of_simultaneous_openings_one_makes_the_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, lock, come, made = indexing.compile_index, indexing.hold, threading.Semaphore(0), []
+
+    def holding(*args: Any) -> Any:
+        come.release()
+        return lock(*args)
+
+    def compiling(*args: Any) -> Any:
+        made.append([come.acquire(timeout=5) for _ in range(2)])  # the other one has come too
+        return real(*args)
+
+    monkeypatch.setattr(indexing, "hold", holding)
+    monkeypatch.setattr(indexing, "compile_index", compiling)
+    with ThreadPoolExecutor(2) as pool:
+        files = list(pool.map(indexing.open_tasks, [folder, folder]))
+    assert made == [[True, True]]
+    assert files[0].index.counts == files[1].index.counts == {"train": 4, "validation": 1, "test": 2}
+
+
+def test_tasks_that_are_shortened_while_they_are_open_are_damaged(folder: Path) -> None:
+    tasks = DatasetFolder(folder).task_file
+    os.truncate(folder / "tasks.jsonl", 0)
+    with pytest.raises(JobError, match=r"tasks\.jsonl, line 2 is damaged .* build the dataset again"):
+        tasks.task(0)  # of the training tasks
+
+
+def test_what_is_judged_reads_its_tasks_once_and_names_an_image_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, read = task_index.read_task, []
+
+    def reading(path: Path, number: int, *args: Any) -> Task:
+        read.append(number)
+        return real(path, number, *args)
+
+    monkeypatch.setattr(task_index, "read_task", reading)
+    monkeypatch.setattr(task_index, "KEPT", 1)
+    tasks = DatasetFolder(folder).tasks
+    judged_tasks(tasks, None)
+    assert {*read} == {*range(1, 8)} and len(read) <= 2 * len(TASKS)  # once, the test tasks twice, and type checks
+    names = [image for each in tasks.tasks for image, _ in (*each.support, *each.query)]
+    assert len({id(name) for name in names}) == len({*names}) < len(names)
+
+
+def test_features_without_a_checksum_are_of_another_version(folder: Path) -> None:
+    path = folder / "features" / "texts.safetensors"
+    path.write_bytes(path.read_bytes().replace(b"sha256", b"sha257"))
+    with pytest.raises(JobError, match=r"texts\.safetensors was written by another version"):
+        _ = DatasetFolder(folder).task_file
+
+
 def test_a_copied_dataset_keeps_its_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(folder)
     os.utime(folder / "tasks.jsonl", ns=(5, 5))
@@ -182,6 +270,7 @@ def test_a_folder_that_cannot_be_written_needs_no_index(folder: Path, monkeypatc
     def refused(*_: object) -> None:
         raise JobError("the file system is read-only")
 
+    (folder / TASK_LOCK).mkdir()  # cannot be held either
     monkeypatch.setattr(indexing, "write_arrays", refused)
     assert list(opened(folder).tasks) == [each for each in TASKS if each.split == "train"]
     assert not (folder / TASK_INDEX).exists()
@@ -196,7 +285,7 @@ def test_damaged_tasks_are_named_and_damaged_features_are_refused(
     with pytest.raises(JobError, match=r"tasks\.jsonl, line 4 is damaged"):
         opened(folder)
     (folder / "tasks.jsonl").write_bytes(b"".join(lines))
-    monkeypatch.setattr(module, "HELD", 0)
+    monkeypatch.setattr(module, "FEATURES_HELD", 0)
     path = folder / "features" / "images.safetensors"
     data = bytearray(path.read_bytes())
     at = 8 + int.from_bytes(data[:8], "little")

@@ -20,10 +20,8 @@ from torch import Tensor
 from metavqa_cli.schema.errors import MissingError
 
 MERGES_FILE = "bpe_simple_vocab_16e6.txt.gz"
-START, END = (
-    49406,
-    49407,
-)  # of a text: the last of the 256 bytes, 256 bytes that end a word, 48,894 merges and these two
+# The marks of a text: after 256 bytes, 256 bytes that end a word, and 48,894 merges come these two.
+START, END = 49406, 49407
 MERGES = START - 2 * 256
 ENDING = "</w>"
 MARKS = {"<start_of_text>": START, "<end_of_text>": END}
