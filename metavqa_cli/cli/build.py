@@ -106,7 +106,7 @@ def build(
     session = replace(session, config=sharing_cores(session.config))
     from metavqa_cli.engine.build import build_dataset
 
-    if mine.size > 1 and not shard:
+    if mine.size > 1 and not (shard or force or tasks_only):
         console.narrate(f"process {part[0]} of {part[1]}, as RANK and WORLD_SIZE say: each embeds its share")
     console.follow(build_dataset(session, part))
     if session.config.dataset.name in workspace().datasets():  # else other shards are still at work

@@ -80,10 +80,10 @@ def _joined(session: "Session") -> "Session":
 def sharing_cores(config: "Config") -> "Config":
     """The configuration in which each process of this machine decodes images with its share of the cores, unless their
     number is configured."""
-    here = place().local_size
-    if config.runtime.workers or here == 1:
+    neighbours = place().local_size
+    if config.runtime.workers or neighbours == 1:
         return config
-    share = config.runtime.model_copy(update={"workers": max(1, (os.cpu_count() or 1) // here)})
+    share = config.runtime.model_copy(update={"workers": max(1, (os.cpu_count() or 1) // neighbours)})
     return config.model_copy(update={"runtime": share})
 
 

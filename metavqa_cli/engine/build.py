@@ -55,27 +55,30 @@ def build_dataset(session: Session, part: Shard = WHOLE) -> Iterator[Event]:
     """Build the configured dataset, or find it finished; yields progress and ends with ``DatasetBuilt`` or ``Reused``.
 
     An interrupted build goes on where it stopped. Of several processes with different ``part`` each embeds its share,
-    and the last one finishes the dataset; those of one world divide it by themselves, and end together. ``BusyError``
-    when another dataset has the name (without ``force``), or another process builds it; ``UsageError`` for a part with
-    ``force`` or ``tasks_only``.
+    and the last one finishes the dataset; those of one world divide it by themselves, and end together: with ``force``
+    or ``tasks_only`` the first one builds it. ``BusyError`` when another dataset has the name (without ``force``), or
+    another process builds it; ``UsageError`` for a part with ``force`` or ``tasks_only``.
     """
     world = here()
-    part = (world.rank + 1, world.size) if part == WHOLE else part
-    if part[1] > 1 and (session.force or session.config.dataset.tasks_only):
+    undivided = session.force or session.config.dataset.tasks_only
+    if world.size > 1:
+        part = WHOLE if undivided else (world.rank + 1, world.size)
+    meet = world.meeting(SHARD_PATIENCE)
+    if part[1] > 1 and undivided:
         other = "--force" if session.force else "--tasks-only"
         raise UsageError(f"{other} is about a whole dataset, a shard about a part; leave one of them out "
                          "(`metavqa dataset rm` removes a dataset)")  # fmt: skip
     folder = session.workspace.dataset_dir(session.config.dataset.name)
     wanted = recipe(session.config)
     with memory_explained():
-        if part == WHOLE:
+        if part == WHOLE and world.first:
             with held(folder, session.patience):
                 refuse_shards(folder)
                 site = _begun(session, folder, wanted)
                 yield from _reused(folder) if site is None else _build(session, site, wanted)
-        else:
+        elif part != WHOLE:
             yield from _build_part(session, folder, wanted, part)
-    world.any(False)  # nobody goes on before the dataset is there
+    meet()  # nobody goes on before the dataset is there
 
 
 def _build_part(session: Session, folder: Path, wanted: dict[str, Any], part: Shard) -> Iterator[Event]:

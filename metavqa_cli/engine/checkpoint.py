@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from metavqa_cli.engine.finite import Average
+from metavqa_cli.engine.finite import Average, Finite
 from metavqa_cli.engine.world import World
 from metavqa_cli.schema.errors import BusyError, JobError
 from metavqa_cli.store.runs import Run
@@ -34,6 +34,7 @@ class State:
     module: nn.Module
     average: Average | None
     optimizer: torch.optim.Optimizer
+    finite: Finite
     progress: Progress = field(default_factory=Progress)
 
     def save(self, run: Run) -> None:
@@ -75,9 +76,11 @@ class State:
         """Write the checkpoint because another process is missing; whether this process was the one to do it.
 
         The first one does. If it is itself the one that is missing, nobody holds the run any more, and one that is
-        left does, unless there is a newer checkpoint.
+        left does, unless there is a newer checkpoint. Nobody does after a gradient that was not finite.
         """
         with suppress(BusyError), nullcontext() if world.first else run.lock(), _beside(self.module):
+            if self.finite.failed.item():
+                return False
             if self.progress.step > _saved_step(run):
                 self.save(run)
             return True

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
-from metavqa_cli.engine.precision import part_of
+from metavqa_cli.engine.precision import parts_of
 from metavqa_cli.engine.session import Session, memory_explained
 from metavqa_cli.engine.world import here
 from metavqa_cli.methods.registry import BY_KEY
@@ -174,7 +174,9 @@ def _recorded(run: Run, work: Work, session: Session) -> Iterator[Event]:
 def _note_precision(run: Run, session: Session) -> list[str]:
     """What the run is computed in, in the manifest too: after a resumption with another precision, each in turn."""
     manifest = run.manifest()
-    how = session.arithmetic(part_of(run.kind, manifest.get("variant")))
+    parts = parts_of(run.kind, manifest.get("variant"), [*manifest["parents"]])
+    first, *others = dict.fromkeys(map(session.arithmetic, parts))
+    how = f"{first}, sampling in {others[0]}" if others else first
     before = manifest.get("precision", []) if run.state_path.exists() else []
     noted: list[str] = before if before[-1:] == [how] else [*before, how]
     run.amend({"precision": noted})

@@ -22,12 +22,14 @@ from metavqa_cli.engine.checkpoint import Progress, State
 from metavqa_cli.engine.finite import Average, Finite
 from metavqa_cli.engine.precision import Arithmetic, computing
 from metavqa_cli.engine.together import Team, team_of
-from metavqa_cli.engine.world import LostProcess, here, is_lost, lost_text
+from metavqa_cli.engine.world import LostProcess, heeding, here, is_lost, lost_text
 from metavqa_cli.schema.errors import InterruptedJob
 from metavqa_cli.schema.events import CheckpointSaved, Event, RunStarted, StepLogged, ValidationMeasured
 from metavqa_cli.store.runs import Run
 
 LOG_SECONDS = 1.0
+CHEAP_SECONDS = 1.0  # that a checkpoint may take as often as it is wished
+SAVING_RATIO = 20  # of training to saving, in time, for others: one of the paper's checkpoints has 12 GB
 SCORE = "accuracy"  # the validation metric that decides which parameters are kept, in per cent
 
 
@@ -140,13 +142,13 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
     ]
     optimizer = torch.optim.AdamW(groups, lr=plan.lr, fused=device.type in ("cpu", "cuda"))
     average = Average(module, plan.ema) if plan.ema else None
-    state = State(module, average, optimizer)
+    state = State(module, average, optimizer, Finite(device))
     if world.decide(run.state_path.exists):
         state.restore(run)
     yield RunStarted(run.id, run.kind, plan.steps, state.progress.step)
-    with stop_request() as stop:
+    with stop_request() as stop, heeding(lambda: stop.asked):
         try:
-            yield from _steps(run, trainable, plan, device, state, stop)
+            yield from _steps(run, trainable, plan, state, stop)
         except Exception as error:
             if world.size == 1 or not is_lost(error):
                 raise
@@ -156,16 +158,15 @@ def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -
     module.load_state_dict(state.progress.best_state)
 
 
-def _steps(
-    run: Run, trainable: Trainable[M], plan: Plan, device: torch.device, state: State, stop: StopRequest
-) -> Iterator[Event]:
+def _steps(run: Run, trainable: Trainable[M], plan: Plan, state: State, stop: StopRequest) -> Iterator[Event]:
     """Take the steps that are left."""
     world, progress, optimizer, average = here(), state.progress, state.optimizer, state.average
     averaged = trainable.module if average is None else cast(M, average.module)
     clipped = clipping_groups(trainable.module, plan.clip_apart)
     rates = [plan.rates.get(name, plan.lr) for name, _ in trainable.module.named_parameters()]
-    team, finite = team_of(trainable, world, stop), Finite(device)
+    team, finite = team_of(trainable, world), state.finite
     logged = saved = started = time.monotonic()
+    interval = plan.checkpoint_seconds
     first = progress.step
     if progress.validated < first and _is_due(plan, first):  # another process was lost in between
         yield _validate(trainable, averaged, progress)
@@ -188,12 +189,14 @@ def _steps(
         if _is_due(plan, progress.step):
             yield _validate(trainable, averaged, progress)
         stopping = team.agreed("stop", stop.asked) or (_ends(plan, progress) and world.any(stop.asked))
-        if team.agreed("save", now - saved >= plan.checkpoint_seconds) or stopping:
-            saved = now
+        if team.agreed("save", world.first and now - saved >= interval) or stopping:
+            began = time.monotonic()
             finite.check()
             world.check_same(trainable.module, progress.step)
             if world.first:
                 state.save(run)
+            saved = time.monotonic()
+            interval = _interval(plan, saved - began)
             yield CheckpointSaved(progress.step)
         if stopping:
             text = f"interrupted at step {progress.step} of {plan.steps}; {_again(run)}"
@@ -206,6 +209,11 @@ def _again(run: Run) -> str:
 
 def _is_due(plan: Plan, step: int) -> bool:
     return step % plan.validate_every == 0 or step == plan.steps
+
+
+def _interval(plan: Plan, took: float) -> float:
+    """How long after a checkpoint, whose saving ``took`` so many seconds, the next one is due."""
+    return max(plan.checkpoint_seconds, SAVING_RATIO * took if took > CHEAP_SECONDS else 0.0)
 
 
 def _ends(plan: Plan, progress: Progress) -> bool:

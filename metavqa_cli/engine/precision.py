@@ -3,7 +3,7 @@
 Matrix products are all that differs: parameters, their averages, the optimiser and the schedules stay in fp32.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -15,8 +15,8 @@ Asked = Literal["auto", "fp32", "bf16"]
 Arithmetic = Literal["fp32", "tf32", "bf16"]
 """``tf32``: operands of an fp32 product cut to 10 bits of mantissa by a GPU; ``bf16``: to 7 bits, sums in fp32."""
 
-EXACT = ("zoo", "identify")
-"""Kinds of runs without a training loop or a denoiser: never in bf16."""
+EXACT = ("zoo", "identify", "measuring")
+"""Parts without a training loop or a denoiser: never in bf16."""
 TOLERANT: tuple[str, ...] = ("sampling",)
 """Parts that auto computes in bf16: where accuracy allows (``python -m tests.bench.precision``: 0.00 points, 95 %
 −0.01 to +0.02) and less is read. HyperLDM and the HVAE lose nothing in training either (+0.19 and +0.49), but a step of
@@ -25,7 +25,8 @@ bound by launches, and lose: multitask 0.4, FOMAML 0.8 points; HyperCLIP names f
 
 
 def arithmetic(asked: Asked, device: torch.device, part: str) -> Arithmetic:
-    """What ``part`` computes in: a baseline's method, a generator's objective, ``sampling``, or a kind of run.
+    """What ``part`` computes in: a baseline's method, a generator's objective, ``sampling``,
+    ``measuring``, or a kind of run.
 
     auto is bf16 for the parts of ``TOLERANT`` on a GPU that has it; what stays in fp32 there is TF32 unless fp32 was
     asked for. ``DeviceError`` when bf16 was asked for and the device cannot.
@@ -55,8 +56,13 @@ def computing(device: torch.device, how: Arithmetic) -> Iterator[None]:
         yield
 
 
-def part_of(kind: str, variant: str | None) -> str:
-    """The part that a run of ``kind`` and ``variant`` is, as ``arithmetic`` knows it."""
+def parts_of(kind: str, variant: str | None, parents: Sequence[str] = ()) -> tuple[str, ...]:
+    """The parts, as ``arithmetic`` knows them, that a run of ``kind`` and ``variant`` has, made from parents in
+    these roles: a HyperLDM is trained, and samples to choose γ."""
     if kind in ("baseline", "hvae"):
-        return str(variant)
-    return "sampling" if kind in ("eval", "cell", "novelty") else kind
+        return (str(variant),)
+    if kind in ("eval", "cell", "novelty"):
+        named = {"eval": [*parents], "cell": [str(variant)], "novelty": ["ldm"]}[kind]
+        samples = any("ldm" in name for name in named)
+        return ("sampling" if samples else "measuring",)
+    return ("ldm", "sampling") if kind == "ldm" else (kind,)

@@ -1,16 +1,14 @@
 """One training in several processes: each computes its share of a step's loss, DDP averages the gradients."""
 
-import time
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from metavqa_cli.engine.world import LostProcess, World
+from metavqa_cli.engine.world import World, settled
 
 WISHES = ("log", "save", "stop")
-GRACE_SECONDS = 5.0  # that a step on GPUs may still take when this process was told to stop
 
 
 @runtime_checkable
@@ -21,13 +19,6 @@ class Loss(Protocol):
     def module(self) -> nn.Module: ...
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]: ...
-
-
-@runtime_checkable
-class Stop(Protocol):
-    """Whether this process was told to stop."""
-
-    asked: bool
 
 
 @runtime_checkable
@@ -45,13 +36,13 @@ class Team(Protocol):
         ...
 
     def agreed(self, name: str, wish: bool) -> bool:
-        """Whether all do ``name`` ("log", "save" or "stop") now; to be asked after the backward pass."""
+        """Whether all do ``name`` ("log", "save" or "stop") now; to be asked after ``settle``."""
         ...
 
 
-def team_of(trainable: Loss, world: World, stop: Stop) -> Team:
+def team_of(trainable: Loss, world: World) -> Team:
     """This process alone, or all of the world."""
-    return Alone(trainable) if world.size == 1 else Together(trainable, world, stop)
+    return Alone(trainable) if world.size == 1 else Together(trainable, world)
 
 
 class Alone:
@@ -74,8 +65,8 @@ class Together:
     same step: a wish is the gradient of a parameter that nothing else depends on.
     """
 
-    def __init__(self, trainable: Loss, world: World, stop: Stop) -> None:
-        self.module, self.stop = trainable.module, stop
+    def __init__(self, trainable: Loss, world: World) -> None:
+        self.module = trainable.module
         self.device = next(trainable.module.parameters()).device
         self.wishes = dict.fromkeys(WISHES, False)
         self.heard: dict[str, bool] = {}
@@ -84,31 +75,21 @@ class Together:
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """This process's share, times their number: what DDP then averages is the whole."""
-        self.heard, self.shared.wishes.grad = {}, None
+        self.shared.wishes.grad = None
         wishes = torch.tensor([float(self.wishes[name]) for name in WISHES], device=self.device)
         self.wishes = dict.fromkeys(WISHES, False)
         found: tuple[Tensor, dict[str, Tensor]] = self.averaged(step, generator, wishes)
         return found
 
     def settle(self) -> None:
-        """On GPUs in a way that a signal interrupts: ``LostProcess`` when the gradients do not come and this process
-        is told to stop, as torchrun does when another one ended."""
-        if self.device.type != "cuda":
-            return
-        arrived, told = torch.cuda.Event(), 0.0
-        arrived.record()
-        while not arrived.query():
-            if self.stop.asked:
-                told = told or time.monotonic()
-                if time.monotonic() - told > GRACE_SECONDS:
-                    raise LostProcess("the gradients of another process of this job did not come")
+        """Also hears what the others wished, while nothing is queued that a GPU would first have to do."""
+        settled(self.device)
+        given = self.shared.wishes.grad
+        assert given is not None, "settle() comes after a backward pass"
+        self.heard = {name: share > 0 for name, share in zip(WISHES, given.tolist(), strict=True)}
 
     def agreed(self, name: str, wish: bool) -> bool:
         """Whether any process wished it before this step; ``wish`` goes with the next, if it is not fulfilled now."""
-        if not self.heard:
-            given = self.shared.wishes.grad
-            assert given is not None, "agreed() is asked after a backward pass"
-            self.heard = {known: share > 0 for known, share in zip(WISHES, given.tolist(), strict=True)}
         self.wishes[name] = wish and not self.heard[name]
         return self.heard[name]
 

@@ -6,13 +6,15 @@ Without torchrun the world is one process, and everything here passes its argume
 """
 
 import json
+import math
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -23,6 +25,7 @@ from metavqa_cli.schema import errors
 from metavqa_cli.schema.errors import JobError, MetaVQAError, UsageError
 
 PATIENCE = timedelta(minutes=30)  # that one process may work alone, or hang, while the others wait
+GRACE_SECONDS = 5.0  # that what is queued on a GPU may still take when this process was told to stop
 LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "Socket", "Broken pipe", "Timed out", "process group")
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes an element
 T = TypeVar("T")
@@ -102,7 +105,9 @@ class World:
         whole = torch.zeros(sum(map(len, parts)), *shape, dtype=dtype, device=self.device)
         for part, those in zip(own, found, strict=True):
             whole[part] = those
-        return self.summed(whole)
+        self.summed(whole)
+        settled(whole.device)
+        return whole
 
     def summed(self, tensor: Tensor) -> Tensor:
         """The sum over the processes, in place. ``LostProcess`` when one is missing."""
@@ -121,6 +126,24 @@ class World:
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is set in any process."""
         return self.mean({"flag": float(flag)})["flag"] > 0
+
+    def meeting(self, seconds: float) -> Callable[[], None]:
+        """What waits, up to ``seconds``, until all processes have called it; all make it together."""
+        if self.size == 1:
+            return lambda: None
+        with explained():
+            group = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=timedelta(seconds=seconds)))
+
+        def meet() -> None:
+            with explained():
+                coming = dist.barrier(group, async_op=True)
+                assert coming is not None
+                while not coming.is_completed():  # in C++ no signal would be heard
+                    time.sleep(0.05)
+                coming.wait()
+                dist.destroy_process_group(group)
+
+        return meet
 
     def check_same(self, module: nn.Module, step: int) -> None:
         """``JobError`` when the parameters are not the same, bit by bit, in all processes."""
@@ -145,6 +168,7 @@ class World:
 
 
 _world = World()
+_told: Callable[[], bool] = bool  # False
 
 
 def here() -> World:
@@ -200,6 +224,42 @@ def leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
         _world = World()
+
+
+@contextmanager
+def heeding(told: Callable[[], bool]) -> Iterator[None]:
+    """In the body, ``told`` says whether this process was told to stop, which ends its waiting for others."""
+    global _told
+    before, _told = _told, told
+    try:
+        yield
+    finally:
+        _told = before
+
+
+def settled(device: torch.device) -> None:
+    """Wait for what is queued on ``device``, if that is a GPU, in a way that a signal interrupts (``awaited``)."""
+    if device.type == "cuda":
+        arrived = torch.cuda.Event()
+        arrived.record(torch.cuda.current_stream(device))
+        awaited(arrived.query)
+
+
+def awaited(done: Callable[[], bool]) -> None:
+    """Wait until ``done``, which others have a part in.
+
+    ``LostProcess`` after ``PATIENCE``, or ``GRACE_SECONDS`` after this process was told to stop, as torchrun does when
+    another one ended.
+    """
+    began, told = time.monotonic(), math.inf
+    while not done():
+        now = time.monotonic()
+        if _told():
+            told = min(told, now)
+        if now - began > PATIENCE.total_seconds() or now - told > GRACE_SECONDS:
+            raise LostProcess("what another process of this job has to compute did not come")
+        if now - began > 1:  # no longer a step, but somebody's work or loss
+            time.sleep(1e-3)
 
 
 @contextmanager

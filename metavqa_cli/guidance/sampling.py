@@ -35,7 +35,7 @@ def trailing_timesteps(T: int, steps: int) -> list[int]:
 
 
 def even_snr_timesteps(schedule: Schedule, steps: int) -> list[int]:
-    """``steps`` falling times to t = 0, as evenly apart in λ_t as whole times can be, none twice.
+    """``steps`` falling times to t = 0, as evenly apart in λ_t as whole times can be, none twice (one: the first).
 
     λ_t = log(√ᾱ_t/√(1 − ᾱ_t)) is half the logarithm of the signal-to-noise ratio. They begin at T − 1 if that leaves
     them at most ``LONGEST_STEP`` apart. Fewer begin later, but never after ᾱ_t = ``LEAST_SIGNAL``: a step of h from

@@ -34,7 +34,7 @@ class Runtime(Section):
     threads: int = Field(0, ge=0, description="CPU threads for tensor work; 0 means all cores")
     workers: int = Field(0, ge=0, description="processes that draw or decode images; 0 means all cores")
     image_batch: Positive = Field(256, description="images that the encoder sees at once")
-    checkpoint_seconds: float = Field(30.0, gt=0, description="time between checkpoints of a running job")
+    checkpoint_seconds: float = Field(30.0, gt=0, description="least time between checkpoints of a running job")
 
 
 SourceName = Literal["scenes", "vqa2", "hyperclip", "folder"]

@@ -38,7 +38,7 @@ def paces(bench: Bench, part: str, seconds: float) -> tuple[float, float]:
     """Steps a second of this process and those with it, and without the exchange of gradients."""
     here, training = world.here(), bench.training(part, "validation")
     optimizer = torch.optim.AdamW(training.module.parameters(), lr=1e-5, fused=bench.device.type != "mps")
-    plan, team = bench.plan(part, "fp32"), team_of(training, here, loop.StopRequest())
+    plan, team = bench.plan(part, "fp32"), team_of(training, here)
     finite = Finite(bench.device)
     groups = loop.clipping_groups(training.module, plan.clip_apart)
 

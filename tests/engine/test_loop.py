@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast, get_args
 
 import pytest
@@ -16,19 +17,22 @@ from torch import Tensor, nn
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine import loop
 from metavqa_cli.engine.baselines import baseline_training
-from metavqa_cli.engine.checkpoint import Progress
+from metavqa_cli.engine.checkpoint import Progress, State
 from metavqa_cli.engine.contrast import HyperclipTraining
 from metavqa_cli.engine.diffusion import LdmTraining
+from metavqa_cli.engine.finite import Finite
 from metavqa_cli.engine.generators import Decoder, HvaeTraining, TaskLatentTraining
 from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.loop import Plan, StopRequest, Trainable, batch_indices, stop_request, train
 from metavqa_cli.engine.regression import RegressionTraining, Target
 from metavqa_cli.engine.together import Alone
+from metavqa_cli.engine.world import World
 from metavqa_cli.schema.config import BaselineMethod
 from metavqa_cli.schema.errors import InterruptedJob, JobError
 from metavqa_cli.schema.events import CheckpointSaved, Event, RunStarted, StepLogged, ValidationMeasured
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
+from metavqa_cli.store.tensors import read_header
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.miniature import CPU
@@ -189,6 +193,32 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_the_step(value: float,
         list(train(run, toy, plan(checkpoint_seconds=1e-9), CPU))
     healthy = Toy()
     assert next(train(run, healthy, PLAN, CPU)) == RunStarted(run.id, "ldm", 10, resumed_at=3)
+
+
+def test_a_process_that_is_left_keeps_no_step_after_a_gradient_that_was_not_finite(tmp_path: Path) -> None:
+    run, module = new_run(tmp_path), Toy().module
+    state = State(module, None, torch.optim.AdamW(module.parameters()), Finite(CPU))
+    assert state.rescue(run, World(0, 2)) and read_header(run.state_path)["step"] == 0
+    state.progress.step, state.finite.failed = 5, torch.ones(())
+    assert not state.rescue(run, World(0, 2)) and read_header(run.state_path)["step"] == 0
+
+
+def test_saving_takes_a_small_part_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes a second, a checkpoint three: 60 s are between two, though 5 s would be enough."""
+    clock = [0.0]
+
+    class Slow(Toy):
+        def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+            clock[0] += 1
+            return super().loss(step, generator)
+
+    def save(self: State, run: Run) -> None:
+        clock[0] += 3
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(State, "save", save)
+    events = train(new_run(tmp_path), Slow(), plan(steps=130, validate_every=1000, checkpoint_seconds=5), CPU)
+    assert [event.step for event in events if isinstance(event, CheckpointSaved)] == [5, 65, 125]
 
 
 def test_a_killed_job_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from metavqa_cli.engine import precision
 from metavqa_cli.engine.diffusion import HyperLdm, for_sampling, in_arithmetic, question_seeds, train_ldm
 from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.loop import train
-from metavqa_cli.engine.precision import arithmetic, part_of
+from metavqa_cli.engine.precision import arithmetic, parts_of
 from metavqa_cli.engine.regression import train_regression
 from metavqa_cli.engine.session import Session
 from metavqa_cli.guidance.hyperldm import Denoiser
@@ -53,8 +53,23 @@ def test_a_card_without_bf16_computes_in_tf32_and_says_no_when_asked(monkeypatch
 
 
 def test_every_kind_of_run_is_a_part() -> None:
-    assert part_of("baseline", "film") == "film" and part_of("hvae", "weights") == "weights"
-    assert part_of("ldm", "task") == "ldm" and part_of("cell", "task-ldm") == part_of("eval", None) == "sampling"
+    assert parts_of("baseline", "film") == ("film",) and parts_of("hvae", "weights") == ("weights",)
+    assert parts_of("ldm", "task") == ("ldm", "sampling") and parts_of("zoo", None) == ("zoo",)
+    assert parts_of("cell", "task-ldm") == parts_of("eval", None, ["hvae0", "ldm1"]) == ("sampling",)
+    assert parts_of("cell", "mnet-maml") == parts_of("eval", None, ["baseline0"]) == ("measuring",)
+
+
+def test_a_training_that_samples_otherwise_than_it_trains_says_both(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = precision.arithmetic
+    monkeypatch.setattr(
+        "metavqa_cli.engine.session.arithmetic",
+        lambda asked, device, part: "bf16" if part == "sampling" else real(asked, device, part),
+    )
+    doing = session(workspace, ldm={"epochs": 1})
+    run = finished(doing, train_ldm(doing, miniature.run("hvae", "task", workspace)))
+    assert run.manifest()["precision"] == ["fp32, sampling in bf16"]
 
 
 @pytest.mark.parametrize("method", ["ldm", "hvae weights"])

@@ -1,5 +1,7 @@
 """How rows are divided among processes, which device each one has, and what is said of a missing one."""
 
+import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -112,6 +114,18 @@ def test_only_a_missing_process_is_called_lost() -> None:
         raise RuntimeError(GLOO)
     with pytest.raises(torch.OutOfMemoryError), world.explained():
         raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(("told", "seconds"), [(False, world.PATIENCE.total_seconds()), (True, world.GRACE_SECONDS)])
+def test_what_does_not_come_is_not_waited_for_without_end(
+    told: bool, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(step=0.5)
+    monkeypatch.setattr(world, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None))
+    world.awaited(lambda: True)
+    with world.heeding(lambda: told), pytest.raises(LostProcess, match="did not come"):
+        world.awaited(lambda: False)
+    assert next(clock) == pytest.approx(seconds, abs=3)
 
 
 def test_what_is_said_of_a_missing_process() -> None:
