@@ -14,6 +14,7 @@ from metavqa_cli.engine import embedding
 from metavqa_cli.engine.build import build_dataset
 from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.embedding import Shard
+from metavqa_cli.engine.site import TASK_INDEX, TASK_LOCK
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, Reused
 from metavqa_cli.store import locks, shards
@@ -296,7 +297,9 @@ def test_the_manifest_records_every_file(workspace: Workspace, data: Path) -> No
     build(workspace, data)
     folder = DatasetFolder(workspace.dataset_dir("mine"))
     recorded = set(folder.manifest["files"])
-    assert recorded == set(contents(folder.path)) - {"dataset.json"}
+    hidden = {TASK_INDEX, TASK_LOCK}  # made anew whenever it is missing
+    assert recorded == set(contents(folder.path)) - {"dataset.json"} - hidden
+    assert folder.tasks.of("train") and TASK_INDEX in contents(folder.path)
     assert json.loads((folder.path / "recipe.json").read_text()) == folder.manifest["recipe"]
 
 
