@@ -55,6 +55,5 @@ def test_batches_of_unequal_tasks_pad_less_than_a_quarter() -> None:
 def test_every_subject_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
     batched.main(["--short", "--json"])
     results = json.loads(capsys.readouterr().out)["results"]
-    found = {result["subject"].split(" ")[0].rstrip(",") for result in results}
-    assert found == set(batched.SUBJECTS)
+    assert {*batched.SUBJECTS} <= {result["subject"] for result in results if "ratio" in result}
     assert all(result.get("ratio", 1) > 0.8 for result in results)
