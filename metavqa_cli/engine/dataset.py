@@ -24,7 +24,7 @@ from metavqa_cli.store.shards import ShardedFeatures
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.annotations import Annotations, load_annotations
 from metavqa_cli.tasks.arena import Arena, Mapped, open_arena
-from metavqa_cli.tasks.index import IndexedTasks, Questions, TaskFile
+from metavqa_cli.tasks.index import IndexedTasks, TaskFile, questions_at
 from metavqa_cli.tasks.taskset import Split, TaskSet, load_tasks
 
 FEATURES_HELD = 32 * 2**20  # bytes of features up to which the CPU's memory holds them
@@ -104,7 +104,7 @@ class DatasetFolder:
 
     def questions_of(self, split: Split) -> Sequence[str]:
         """The questions of the tasks of ``split``, without reading the tasks."""
-        return Questions(self.task_file.index, self.task_file.index.rows(split))
+        return questions_at(self.task_file.index, self.task_file.index.rows(split))
 
     def _table(self, kind: str, device: torch.device) -> Tensor | Mapped:
         """The features, checked; in memory if they are small, or fit on the GPU, else read when asked for."""

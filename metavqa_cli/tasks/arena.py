@@ -19,7 +19,15 @@ from torch import Tensor
 
 from metavqa_cli.store.mapped import MappedRows
 from metavqa_cli.tasks.batches import TaskBatch
-from metavqa_cli.tasks.index import BY_TASK, NOVELTIES, IndexedTasks, Names, Questions, TaskIndex, compile_index
+from metavqa_cli.tasks.index import (
+    BY_TASK,
+    NOVELTIES,
+    Chosen,
+    Names,
+    TaskIndex,
+    compile_index,
+    questions_at,
+)
 from metavqa_cli.tasks.taskset import Split, Task
 from metavqa_cli.tasks.transfer import to_device
 
@@ -309,9 +317,9 @@ def open_arena(
         Examples(Ragged(images, entries["image"], table(starts), table(counts)), entries["label"], answers)
         for starts, counts in (("pairs", "n_pairs"), ("pairs", "n_support"), ("query", "n_query"))
     )
-    return Arena(tasks, Questions(index, rows), table("novelty"), texts, table("question"), *parts)
+    return Arena(tasks, questions_at(index, rows), table("novelty"), texts, table("question"), *parts)
 
 
 def _at(items: Sequence[Any], indices: Tensor) -> Sequence[Any]:
     places = indices.cpu().numpy()
-    return items.at(places) if isinstance(items, Questions | IndexedTasks) else tuple(items[i] for i in places)
+    return items.at(places) if isinstance(items, Chosen) else tuple(items[i] for i in places)

@@ -6,12 +6,12 @@ splits (training, validation, test), and within one in the order of the file, so
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, overload
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 from weakref import finalize
 
 from metavqa_cli.schema.errors import JobError
@@ -21,6 +21,7 @@ from metavqa_cli.tasks.taskset import Novelty, Split, Task, read_task
 if TYPE_CHECKING:
     import numpy as np
 
+T = TypeVar("T")
 SPLITS: tuple[Split, ...] = get_args(Split)
 NOVELTIES = ("", *get_args(Novelty))
 # One number for each task: where its line begins, how long and the how manieth it is; the row of its question and
@@ -133,27 +134,36 @@ class TaskIndex:
         return self.arrays["letter"].between(start, start + size).tobytes().decode()
 
 
-class Questions(Sequence[str]):
-    """The questions of the tasks at ``rows`` of an index, each read when asked for."""
+class Chosen(Sequence[T]):
+    """What is at ``rows`` of something, each read when asked for."""
 
-    def __init__(self, index: TaskIndex, rows: "range | np.ndarray") -> None:
-        self._index, self._rows = index, rows
+    def __init__(self, read: Callable[[int], T], rows: "range | np.ndarray") -> None:
+        self._read, self.rows = read, rows
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, place: int) -> T: ...
     @overload
-    def __getitem__(self, place: slice) -> "Questions": ...
-    def __getitem__(self, place: int | slice) -> "str | Questions":
-        if isinstance(place, slice):
-            return Questions(self._index, self._rows[place])
-        return self._index.question(int(self._rows[place]))
+    def __getitem__(self, place: slice) -> "Chosen[T]": ...
+    def __getitem__(self, place: int | slice) -> "T | Chosen[T]":
+        return self._of(self.rows[place]) if isinstance(place, slice) else self._read(int(self.rows[place]))
 
-    def at(self, places: "np.ndarray") -> "Questions":
-        """Those at ``places``, in that order."""
-        return Questions(self._index, chosen(self._rows, places))
+    def __iter__(self) -> Iterator[T]:
+        return (self._read(int(row)) for row in self.rows)
+
+    def at(self, places: "np.ndarray") -> "Chosen[T]":
+        """What is at ``places``, in that order."""
+        return self._of(chosen(self.rows, places))
+
+    def _of(self, rows: "range | np.ndarray") -> "Chosen[T]":
+        return Chosen(self._read, rows)
+
+
+def questions_at(index: TaskIndex, rows: "range | np.ndarray") -> Chosen[str]:
+    """The questions of the tasks at ``rows`` of an index."""
+    return Chosen(index.question, rows)
 
 
 def chosen(rows: "range | np.ndarray", places: "np.ndarray") -> "np.ndarray":
@@ -185,26 +195,12 @@ class TaskFile:
         return read_task(self.path, number + 1, os.pread(self._file, size, start), self._images)
 
 
-class IndexedTasks(Sequence[Task]):
+class IndexedTasks(Chosen[Task]):
     """Tasks of a ``TaskFile``, those at ``rows`` of its index; equal to the same tasks in memory."""
 
     def __init__(self, file: TaskFile, rows: "range | np.ndarray") -> None:
-        self.file, self.rows = file, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, place: int) -> Task: ...
-    @overload
-    def __getitem__(self, place: slice) -> "IndexedTasks": ...
-    def __getitem__(self, place: int | slice) -> "Task | IndexedTasks":
-        if isinstance(place, slice):
-            return IndexedTasks(self.file, self.rows[place])
-        return self.file.task(int(self.rows[place]))
-
-    def __iter__(self) -> Iterator[Task]:
-        return (self.file.task(int(row)) for row in self.rows)
+        super().__init__(file.task, rows)
+        self.file = file
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or len(self) != len(other):
@@ -213,9 +209,8 @@ class IndexedTasks(Sequence[Task]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def at(self, places: "np.ndarray") -> "IndexedTasks":
-        """Those at ``places``, in that order."""
-        return IndexedTasks(self.file, chosen(self.rows, places))
+    def _of(self, rows: "range | np.ndarray") -> "IndexedTasks":
+        return IndexedTasks(self.file, rows)
 
     def of(self, split: Split) -> "IndexedTasks":
         """Those of ``split``, of all tasks of the file."""
