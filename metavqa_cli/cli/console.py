@@ -3,7 +3,6 @@
 Rich is imported when a table or a bar is drawn, not before.
 """
 
-import json
 import math
 import os
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from metavqa_cli.schema.events import Event
+from metavqa_cli.schema.text import json_text
 from metavqa_cli.schema.text import neutral as neutralised
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def emit_end(empty: bool) -> None:
 
 def _json(value: Any, indent: int | None = None) -> str:
     escaped = style.ascii or (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") != "utf8"
-    return json.dumps(_plain(value), indent=indent, ensure_ascii=escaped, allow_nan=False)
+    return json_text(_plain(value), indent, ascii=escaped, strict=True)
 
 
 def _plain(value: Any) -> Any:

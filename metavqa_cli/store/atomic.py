@@ -5,7 +5,6 @@ reader (or a resumed run) never meets half a file.
 """
 
 import errno
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from metavqa_cli.schema.errors import JobError
+from metavqa_cli.schema.text import json_text
 
 TEMPORARY = ".tmp-"
 UMASK = os.umask(0)  # can only be read by setting it; some libraries write files that their owner alone may read
@@ -74,11 +74,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises ``JobError`` naming path, reason and way out for a full disk, a read-only folder and the like, and for a
     device such as /dev/null, which a move would replace by a file. A symbolic link is followed.
     """
-    if path.is_char_device() or path.is_block_device() or path.is_fifo() or path.is_socket():
+    with explained(path):  # a name that is too long is met here first
+        special = path.is_char_device() or path.is_block_device() or path.is_fifo() or path.is_socket()
+    if special:
         raise JobError(f"cannot write {path}: it is a device, not a file; choose another path")
     if path.is_symlink():
         path = Path(os.path.realpath(path))  # the link stays; what it points to is replaced
-    temporary = path.with_name(f"{temporary_name()}-{path.name[-100:]}")
+    temporary = path.with_name(f"{temporary_name()}-{_end(path.name)}")
     try:
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +93,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _end(name: str) -> str:
+    """The end of a name, at most 100 bytes of it: beside the longest name a temporary one must still be possible."""
+    return os.fsencode(name)[-100:].decode("utf-8", "ignore")
 
 
 def _sync(path: Path) -> None:
@@ -125,4 +132,4 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, obj: Any) -> None:
     """Write ``obj`` to ``path`` atomically, as indented JSON with a final newline."""
-    write_text(path, json.dumps(obj, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(obj, 2) + "\n")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metavqa_cli.schema.errors import JobError
+from metavqa_cli.schema.text import json_text
 from metavqa_cli.store.atomic import atomic_path
 from metavqa_cli.store.mapped import Check, MappedRows, blocks
 from metavqa_cli.store.tensors import Layout, header_of, read_layout
@@ -48,7 +49,7 @@ def write_features(path: Path, ids: list[str], features: "np.ndarray", header: d
     tensors = {"features": np.ascontiguousarray(features), "ids": np.frombuffer(lines, np.uint8)}
     header = {**header, CHECKSUM: _checksum(tensors["features"], lines), QUICK: quick_sum(tensors["features"], lines)}
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"metavqa": json.dumps(header, ensure_ascii=False)}))
+        temporary.write_bytes(save(tensors, metadata={"metavqa": json_text(header)}))
 
 
 def dump_ids(ids: Sequence[str]) -> bytes:

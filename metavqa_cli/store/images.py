@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.schema.text import json_text
 from metavqa_cli.store.atomic import write_text
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
@@ -41,7 +42,7 @@ def write_index(path: Path, images: Mapping[str, ImageFile]) -> None:
     number = {root: i for i, root in enumerate(roots)}
     lines: list[Any] = [{"roots": [root for root, _ in roots]}]
     lines += [[image, number[str(file.root), file.packed], file.name] for image, file in sorted(images.items())]
-    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_text(path, "".join(json_text(line) + "\n" for line in lines))
 
 
 def read_index(path: Path) -> dict[str, ImageFile]:

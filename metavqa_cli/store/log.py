@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from metavqa_cli.schema.events import Event, from_record, to_record
+from metavqa_cli.schema.text import json_text
 from metavqa_cli.store.atomic import explained
 
 TAIL_BYTES = 65_536  # enough to hold a run's last hundred events
@@ -14,7 +15,7 @@ TAIL_BYTES = 65_536  # enough to hold a run's last hundred events
 
 def append(path: Path, event: Event) -> None:
     """Add one event to the log ``path``, with the time (``at``, seconds since 1970)."""
-    line = json.dumps({**to_record(event), "at": round(time.time(), 3)}, ensure_ascii=False) + "\n"
+    line = json_text({**to_record(event), "at": round(time.time(), 3)}) + "\n"
     with explained(path), path.open("ab+") as log:
         if log.seek(0, os.SEEK_END) and not _ends_with_newline(log):
             line = "\n" + line  # a process was killed in the middle of a line: keep ours apart from it

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from metavqa_cli.schema.errors import JobError
+from metavqa_cli.schema.text import json_text
 from metavqa_cli.store.atomic import atomic_path
 from metavqa_cli.store.tensors import header_of, read_layout
 
@@ -169,7 +170,7 @@ def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", header: dict[st
     summed = 0
     for each in stored.values():
         summed = zlib.crc32(each.data if each.size else b"", summed)
-    entries["__metadata__"] = {"metavqa": json.dumps(header, ensure_ascii=False), "crc32": str(summed)}
+    entries["__metadata__"] = {"metavqa": json_text(header), "crc32": str(summed)}
     head = json.dumps(entries).encode()
     head += b" " * (-len(head) % 8)
     with atomic_path(path) as temporary, temporary.open("wb") as file:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.schema.text import json_text
 from metavqa_cli.store.atomic import atomic_path
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def save_tensors(path: Path, tensors: "dict[str, torch.Tensor]", header: dict[st
     from safetensors.torch import save_file
 
     stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    metadata = {"metavqa": json.dumps(header, ensure_ascii=False), "sha256": checksum(stored)}
+    metadata = {"metavqa": json_text(header), "sha256": checksum(stored)}
     with atomic_path(path) as temporary:
         try:
             save_file(stored, temporary, metadata=metadata)

@@ -32,6 +32,18 @@ def test_the_temporary_file_is_a_neighbour_with_the_same_suffix(tmp_path: Path) 
     assert (tmp_path / "picture.png").read_bytes() == b"x"
 
 
+@pytest.mark.parametrize("letter", ["x", "é", "画", "🎈", "\udcff"])
+def test_the_longest_name_that_a_disk_takes_has_room_beside_it(tmp_path: Path, letter: str) -> None:
+    size = len(os.fsencode(letter))
+    name = "n" * ((255 - len(".json")) % size) + letter * ((255 - len(".json")) // size) + ".json"
+    assert len(os.fsencode(name)) == 255
+    atomic.write_json(tmp_path / name, {"path": letter})
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert json.loads((tmp_path / name).read_text("utf-8")) == {"path": letter}
+    with pytest.raises(JobError, match=r"cannot write .*: the name is too long; choose a shorter one"):
+        atomic.write_json(tmp_path / f"n{name}", {})
+
+
 def test_an_error_in_the_body_keeps_the_old_file_and_removes_the_temporary(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
