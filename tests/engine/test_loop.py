@@ -95,21 +95,6 @@ def assert_equal(one: nn.Module, two: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_five_and_five_resumed_steps_equal_ten(method: str, tmp_path: Path) -> None:
-    ema = 0.9 if method == "ldm" else 0.0
-    whole, parts = make(method), make(method)
-    straight = list(train(new_run(tmp_path / "whole"), whole, plan(ema=ema), CPU))
-    run = new_run(tmp_path / "parts")
-    first = interrupted(train(run, parts, plan(ema=ema), CPU), at=5)
-    assert first[-1] == CheckpointSaved(5)
-    again = make(method)
-    second = list(train(run, again, plan(ema=ema), CPU))
-    assert second[0] == RunStarted(run.id, "ldm", 10, resumed_at=5)
-    assert_equal(again.module, whole.module)
-    assert validations(first) + validations(second) == validations(straight)
-
-
-@pytest.mark.parametrize("method", METHODS)
 def test_every_parameter_changes(method: str, tmp_path: Path) -> None:
     training = make(method)
     before = {name: value.clone() for name, value in training.module.named_parameters()}

@@ -33,9 +33,11 @@ ROUNDING = 1e-4
 
 @pytest.fixture(scope="module")
 def stepped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where two processes left what some steps of each training made."""
+    """The folder where two processes left what some steps of each training made: all of them, the last ones of what one
+    process began (``begun``), and the first ones (``left``)."""
     out = tmp_path_factory.mktemp("stepped")
-    processes = two_processes.start(miniature.finished().root, out, ["steps", "differ"])
+    assert two_processes.steps(out / "begun", METHODS, begin=True) == {}
+    processes = two_processes.start(miniature.finished().root, out, ["steps", "differ", "go on", "begin"])
     found = two_processes.ended(processes)
     assert [(code, error) for code, _, error in found] == [(0, ""), (0, "")]
     for (_, said, _), silent in zip(found, (False, True), strict=True):  # the first one says it for both
@@ -46,12 +48,17 @@ def stepped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("kind", METHODS)
 def test_the_steps_of_two_processes_are_those_of_one(kind: str, stepped: Path, tmp_path: Path) -> None:
-    """Of every kind of training, with batches that cannot be halved and batches of a single task."""
+    """Of every kind of training, with batches that cannot be halved and batches of a single task; also where one
+    process went on with what two began, and two with what one began."""
     [(alone, metrics)] = two_processes.steps(tmp_path, [kind]).values()
-    together, logged = load_tensors(stepped / f"{kind}.safetensors")
+    [(ended, last)] = two_processes.steps(stepped / "left", [kind]).values()  # one process, where two left it
     limit = 1e-2 if kind == "hyperclip" else ROUNDING  # many of its gradients are zero; unsummed ones: 0.4
-    assert_close(together, alone, limit)
-    assert logged == pytest.approx(metrics, rel=limit)
+    assert_close(ended, alone, limit)
+    assert last == pytest.approx(metrics, rel=limit)
+    for folder in (stepped, stepped / "begun"):
+        together, logged = load_tensors(folder / f"{kind}.safetensors")
+        assert_close(together, alone, limit)
+        assert logged == pytest.approx(metrics, rel=limit)
 
 
 def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], limit: float = ROUNDING) -> None:

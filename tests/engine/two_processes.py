@@ -1,7 +1,8 @@
 """Several processes that work as one, started as torchrun starts them but without the seconds that itself takes.
 
 ``python -m tests.engine.two_processes WORKSPACE OUT TASK…`` is one of them. A task is ``steps`` (a few steps of every
-training on the miniature in WORKSPACE), or a command line of metavqa as a JSON list.
+training on the miniature in WORKSPACE), ``begin`` (the first of them), ``go on`` (those that are left of what another
+number of processes began in OUT/begun), or a command line of metavqa as a JSON list.
 """
 
 import json
@@ -10,17 +11,18 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from metavqa_cli.cli import app
 from metavqa_cli.engine import loop, world
-from metavqa_cli.schema.errors import JobError
+from metavqa_cli.schema.errors import InterruptedJob, JobError
 from metavqa_cli.schema.events import StepLogged
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
@@ -62,8 +64,9 @@ def ended(processes: Sequence[subprocess.Popen[str]], seconds: float = 240) -> l
     return [(process.returncode, *texts) for process, texts in zip(processes, said, strict=True)]
 
 
-def steps(out: Path, kinds: Sequence[str]) -> dict[str, Stepped]:
-    """Take ``STEPS`` steps of each kind of training; the first process writes what came out to ``out``."""
+def steps(out: Path, kinds: Sequence[str], begin: bool = False) -> dict[str, Stepped]:
+    """Take ``STEPS`` steps of each kind of training, or those that are left of a training that was begun in ``out``;
+    the first process writes what came out to ``out``. With ``begin``, end them after some steps."""
     from tests.engine.test_loop import PLAN, make
 
     here, found = world.join(miniature.CPU), dict[str, Stepped]()
@@ -72,14 +75,30 @@ def steps(out: Path, kinds: Sequence[str]) -> dict[str, Stepped]:
         training, scores = make(kind, BATCH + 1 if kind == "hyperclip" else BATCH), count()
         training.validate = lambda module, scores=scores: {"accuracy": float(next(scores))}  # type: ignore[method-assign]
         run = Run(out / "runs" / here.decide(lambda kind=kind: _new_run(out, kind)))  # type: ignore[misc]
-        plan = replace(PLAN, steps=STEPS, ema=0.9 if kind == "ldm" else 0.0)
-        events = loop.train(run, training, plan, miniature.CPU)
-        metrics = [event.metrics for event in events if isinstance(event, StepLogged)][-1]
+        plan = replace(PLAN, steps=STEPS, validate_every=STEPS, ema=0.9 if kind == "ldm" else 0.0)
+        if begin:
+            training.loss = _told_to_stop(training.loss)  # type: ignore[method-assign]
+        try:
+            events = [*loop.train(run, training, plan, miniature.CPU)]
+        except InterruptedJob:
+            continue
+        metrics = [event.metrics for event in events if isinstance(event, StepLogged)]
         state = {name: value.detach() for name, value in training.module.state_dict().items()}
-        found[kind] = state, {name: value for name, value in metrics.items() if name != "tasks_per_s"}
+        found[kind] = state, {name: value for name, value in metrics[-1].items() if name != "tasks_per_s"}
         if here.first:
             save_tensors(out / f"{kind}.safetensors", *found[kind])
     return found
+
+
+def _told_to_stop(loss: Callable[[int, torch.Generator], Any]) -> Callable[[int, torch.Generator], Any]:
+    """``loss``, during whose third step the last process is told to stop."""
+
+    def stopping(step: int, generator: torch.Generator) -> Any:
+        if step == 2 and world.here().rank == world.here().size - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return loss(step, generator)
+
+    return stopping
 
 
 def differ() -> None:
@@ -125,6 +144,11 @@ def main() -> None:
             from tests.engine.test_loop import METHODS
 
             steps(out, METHODS)
+        elif task in ("begin", "go on"):
+            from tests.engine.test_loop import METHODS
+
+            folder = "begun" if task == "go on" else "left"
+            steps(out / folder, METHODS, begin=task == "begin")
         elif task == "differ":
             differ()
         elif code := app.run(["--workspace", str(workspace.root), *json.loads(task)]):
