@@ -247,7 +247,8 @@ def _load_script(source: Source, path: Path, options: dict[str, Any]) -> Any:
     """The weights of one of OpenAI's TorchScript archives. Opening one may run its code: its sha256 is known."""
     import open_clip
 
-    assert source.published is not None and source.published.is_certain
+    if source.published is None or not source.published.is_certain:
+        raise UsageError(f"{path} is a program that OpenAI did not publish; it is not opened")
     state = torch.jit.load(str(path), map_location="cpu").state_dict()
     model = open_clip.create_model(
         source.model,
