@@ -56,6 +56,7 @@ def show(run: RunArgument, format: FormatOption = "auto", json: JsonOption = Fal
     """Show one run: what it is, how far it came, its result and its configuration."""
     from metavqa_cli.schema.events import RunFailed, StepLogged, ValidationMeasured
     from metavqa_cli.schema.layers import flatten
+    from metavqa_cli.tui.run_differences import overrides_text
 
     shown = runs.get(workspace(), run)
     events, _ = shown.events()
@@ -73,7 +74,9 @@ def show(run: RunArgument, format: FormatOption = "auto", json: JsonOption = Fal
         "config": shown.config(),
     }
     form = chosen_format(format, json)
-    console.emit(record if form in ("json", "jsonl") else dict(flatten(record)), form)
+    if form not in ("json", "jsonl"):
+        record = dict(flatten(record | ({"overrides": text} if (text := overrides_text(shown)) else {})))
+    console.emit(record, form)
 
 
 @app.command()

@@ -39,6 +39,10 @@ ResumeOption = Annotated[
     str | None,
     typer.Option("--resume", metavar="RUN", help="Go on with this unfinished run, with its own configuration."),
 ]
+OverrideOption = Annotated[
+    bool,
+    typer.Option("--override", help="With --resume: go on with the values that are given, and record that."),
+]
 
 
 def open_session(
@@ -50,6 +54,7 @@ def open_session(
     own: Mapping[str, Any] | None = None,
     force: bool = False,
     resume: str | None = None,
+    override: bool = False,
     together: bool = False,
 ) -> "Session":
     """The session of a command. ``own`` is the configuration of the run that it is about; it beats the preset.
@@ -60,7 +65,7 @@ def open_session(
     from metavqa_cli.engine.session import Session, prepare_torch
 
     prepare_torch(resolved.config)
-    session = Session(workspace(), resolved.config, force=force, resume=resume)
+    session = Session(workspace(), resolved.config, force=force, resume=resume, override=override)
     _ = session.device  # one that is not there should be known before anything is made
     return _joined(session) if together and place().size > 1 else session
 
@@ -96,11 +101,14 @@ def open_job(
     *,
     force: bool = False,
     resume: str | None = None,
+    override: bool = False,
 ) -> "Session":
     """The session of a job of ``kind`` on a dataset, in the dataset's own configuration if it is built.
 
     With ``resume`` in the configuration of that run. ``UsageError`` when something stronger contradicts the dataset's.
     """
+    if override and resume is None:
+        raise UsageError("--override changes the configuration of a run that goes on; name it with --resume RUN")
     if resume is None:
         recipe = _recipe(preset, config, sets, flags)
         return open_session(preset, config, sets, flags, own=recipe, force=force, together=True)
@@ -111,7 +119,9 @@ def open_job(
     run = runs.get(workspace(), resume)
     if run.kind != kind:
         raise UsageError(f"run {run.id} is of kind {run.kind}, not {kind}; resume it with `metavqa train {run.kind}`")
-    return open_session(preset, config, sets, flags, own=own_config(run), resume=run.id, together=True)
+    return open_session(
+        preset, config, sets, flags, own=own_config(run), resume=run.id, override=override, together=True
+    )
 
 
 def _recipe(

@@ -18,6 +18,7 @@ from metavqa_cli.cli.options import (
 from metavqa_cli.cli.session import (
     DatasetOption,
     DeviceOption,
+    OverrideOption,
     ParentsOption,
     PrecisionOption,
     ResumeOption,
@@ -70,6 +71,7 @@ def baseline(
     precision: PrecisionOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
+    override: OverrideOption = False,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
@@ -81,7 +83,7 @@ def baseline(
     flags = {"baseline.method": method, "baseline.epochs": epochs, "questions.descriptors": descriptors, "seed": seed,
              "dataset.name": dataset,
              "runtime.device": device, "runtime.precision": precision}  # fmt: skip
-    session = open_job("baseline", preset, config, set, flags, force=force, resume=resume)
+    session = open_job("baseline", preset, config, set, flags, force=force, resume=resume, override=override)
     from metavqa_cli.engine.baselines import train_baseline
     from metavqa_cli.engine.ensure import ensured_dataset, finished_run
 
@@ -127,6 +129,7 @@ def hvae(
     precision: PrecisionOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
+    override: OverrideOption = False,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
@@ -138,7 +141,7 @@ def hvae(
     flags = {"hvae.objective": objective, "hvae.latent": latent, "seed": seed, "dataset.name": dataset,
              "hvae.epochs": epochs, "task_latents.epochs": epochs,
              "runtime.device": device, "runtime.precision": precision}  # fmt: skip
-    session = open_job("hvae", preset, config, set, flags, force=force, resume=resume)
+    session = open_job("hvae", preset, config, set, flags, force=force, resume=resume, override=override)
     from metavqa_cli.engine.ensure import ensure_init, ensure_zoo, finished_run
     from metavqa_cli.engine.generators import train_generator
 
@@ -160,6 +163,7 @@ def hyperclip(
     precision: PrecisionOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
+    override: OverrideOption = False,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
@@ -170,7 +174,7 @@ def hyperclip(
     """Train HyperCLIP, which finds the CLIP embedding of weights (Algorithms 1, 9 and 10)."""
     flags = {"hyperclip.epochs": epochs, "questions.descriptors": descriptors, "seed": seed, "dataset.name": dataset,
              "runtime.device": device, "runtime.precision": precision}  # fmt: skip
-    session = open_job("hyperclip", preset, config, set, flags, force=force, resume=resume)
+    session = open_job("hyperclip", preset, config, set, flags, force=force, resume=resume, override=override)
     from metavqa_cli.engine.contrast import train_hyperclip
     from metavqa_cli.engine.ensure import finished_run
 
@@ -191,6 +195,7 @@ def ldm(
     precision: PrecisionOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
+    override: OverrideOption = False,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
@@ -202,7 +207,7 @@ def ldm(
     flags = {"ldm.gamma": gamma, "ldm.epochs": epochs, "questions.descriptors": descriptors, "seed": seed,
              "dataset.name": dataset,
              "runtime.device": device, "runtime.precision": precision}  # fmt: skip
-    session = open_job("ldm", preset, config, set, flags, force=force, resume=resume)
+    session = open_job("ldm", preset, config, set, flags, force=force, resume=resume, override=override)
     from metavqa_cli.engine.diffusion import train_ldm
     from metavqa_cli.engine.ensure import finished_run
 
@@ -224,6 +229,7 @@ def regression(
     precision: PrecisionOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
+    override: OverrideOption = False,
     preset: PresetOption = "tiny",
     config: ConfigOption = None,
     set: SetOption = None,
@@ -235,7 +241,7 @@ def regression(
     flags = {"regression.epochs": epochs, "questions.descriptors": descriptors, "seed": seed,
              "dataset.name": dataset,
              "runtime.device": device, "runtime.precision": precision}  # fmt: skip
-    session = open_job("regression", preset, config, set, flags, force=force, resume=resume)
+    session = open_job("regression", preset, config, set, flags, force=force, resume=resume, override=override)
     from metavqa_cli.engine.ensure import ensure_init, ensure_zoo, finished_run
     from metavqa_cli.engine.regression import train_regression
 

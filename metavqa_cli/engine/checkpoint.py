@@ -81,13 +81,13 @@ class State:
         with suppress(BusyError), nullcontext() if world.first else run.lock(), _beside(self.module):
             if self.finite.failed.item():
                 return False
-            if self.progress.step > _saved_step(run):
+            if self.progress.step > saved_step(run):
                 self.save(run)
             return True
         return False
 
 
-def _saved_step(run: Run) -> int:
+def saved_step(run: Run) -> int:
     """The step of the checkpoint of ``run``; -1 without a good one."""
     with suppress(JobError, KeyError):
         return int(read_header(run.state_path)["step"]) if run.state_path.exists() else -1

@@ -12,13 +12,21 @@ from torch import Tensor
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.precision import parts_of
+from metavqa_cli.engine.resuming import (
+    Changes,
+    check_changes,
+    differences,
+    identity,
+    plain_key,
+    record_override,
+)
 from metavqa_cli.engine.session import Session, memory_explained
 from metavqa_cli.engine.world import here
 from metavqa_cli.methods.registry import BY_KEY
 from metavqa_cli.schema.config import CONDITIONAL, RUN_SECTIONS, Config
 from metavqa_cli.schema.errors import InterruptedJob, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, Narrated, Reused, RunFailed, RunFinished, RunInterrupted, RunStarted
-from metavqa_cli.schema.layers import flatten, validate
+from metavqa_cli.schema.layers import validate
 from metavqa_cli.store import locks, runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors, save_tensors
@@ -69,7 +77,8 @@ def perform(session: Session, kind: str, parents: Mapping[str, Run], extra: Resu
 
     ``extra`` goes into the manifest; its ``cell`` is part of what the run is. ``work`` yields events and, last, the
     result. Ends with ``RunFinished``, after ``Reused`` for a finished run. An
-    unfinished run with the same key is resumed; with ``session.resume`` exactly that run, or ``UsageError``.
+    unfinished run with the same key is resumed; with ``session.resume`` exactly that run, or ``UsageError``; with
+    ``session.override`` also where the configuration differs in what may change (``engine.resuming``).
     """
     world = here()
     run = Run(session.workspace.runs_dir / world.decide(lambda: _chosen_run(session, kind, parents, extra).id))
@@ -79,9 +88,19 @@ def perform(session: Session, kind: str, parents: Mapping[str, Run], extra: Resu
         if world.decide(lambda: _is_finished(run, world.endured(session.patience), held)):
             yield from _reused(run)
         elif world.first:
-            yield from _recorded(run, work, session)
+            yield from _recorded(run, _in_order(_overridden(session, run, parents, extra), work), session)
         else:
             yield from _followed(run, work)
+
+
+def _in_order(first: Iterator[Event], work: Work) -> Work:
+    """``work`` after ``first``."""
+
+    def both(run: Run) -> Iterator[Event | Result]:
+        yield from first
+        yield from work(run)
+
+    return both
 
 
 def _is_finished(run: Run, patience: float, held: ExitStack) -> bool:
@@ -91,46 +110,59 @@ def _is_finished(run: Run, patience: float, held: ExitStack) -> bool:
     return run.state() == "finished"  # by another process, since we looked
 
 
+def _key(session: Session, kind: str, parents: Mapping[str, Run], extra: Result) -> str:
+    """What the job's outcome depends on."""
+    own: dict[str, Any] = {"version": MODEL_VERSION, **sections(session.config, kind, extra.get("variant"))}
+    own |= {"cell": extra["cell"]} if "cell" in extra else {}
+    dataset = open_dataset(session.workspace, session.config.dataset.name)
+    return runs.run_key(kind, own, {role: identity(parent) for role, parent in parents.items()}, dataset.fingerprint)
+
+
 def _chosen_run(session: Session, kind: str, parents: Mapping[str, Run], extra: Result) -> Run:
     """The run to be resumed, else one with the same key (rather a finished one), else (or when forced) a new one."""
     dataset = open_dataset(session.workspace, session.config.dataset.name)
-    ids = {role: parent.id for role, parent in parents.items()}
-    own: dict[str, Any] = {"version": MODEL_VERSION, **sections(session.config, kind, extra.get("variant"))}
-    own |= {"cell": extra["cell"]} if "cell" in extra else {}
-    key = runs.run_key(kind, own, ids, dataset.fingerprint)
+    key = _key(session, kind, parents, extra)
     if session.resume is not None:
-        return _resumable(session, kind, key, ids, dataset)
+        return _resumable(session, kind, key, parents)
     if not session.force:
         known = runs.find(session.workspace, kind, key)
         if known is not None:
             return known
     return runs.create(
-        session.workspace, kind, key, session.config.model_dump(mode="json"), ids,
+        session.workspace, kind, key, session.config.model_dump(mode="json"),
+        {role: parent.id for role, parent in parents.items()},
         {"name": dataset.path.name, "fingerprint": dataset.fingerprint},
         {**extra, "encoder": dataset.manifest["encoder"]}, fresh=session.force,
     )  # fmt: skip
 
 
-def _resumable(session: Session, kind: str, key: str, parents: Mapping[str, str], dataset: DatasetFolder) -> Run:
-    """The unfinished run ``session.resume``; ``UsageError`` when it is finished or was told something else."""
+def _resumable(session: Session, kind: str, key: str, parents: Mapping[str, Run]) -> Run:
+    """The unfinished run ``session.resume``; ``UsageError`` when it is finished or cannot go on as it is told."""
     run = runs.get(session.workspace, session.resume or "")
     if run.kind != kind:
         raise UsageError(f"run {run.id} is of kind {run.kind}, not {kind}; resume it with its own command")
     if run.state() == "finished":
         raise UsageError(f"run {run.id} is finished already; `metavqa runs show {run.id}` shows its result")
-    manifest = run.manifest()
-    if manifest["key"] != key:
-        recorded = sections(trained_config(run), kind)
-        told = dict(flatten({**recorded, "parents": manifest["parents"],
-                             "dataset": manifest["dataset"]["fingerprint"]}))  # fmt: skip
-        asked = dict(flatten({**sections(session.config, kind), "parents": parents, "dataset": dataset.fingerprint}))
-        differing = [name for name in dict.fromkeys([*told, *asked]) if told.get(name) != asked.get(name)]
-        found = "; ".join(f"{name} was {told.get(name)} and is now {asked.get(name)}" for name in differing)
-        raise UsageError(
-            f"run {run.id} cannot go on otherwise than it began ({found or 'by another version'}); "
-            "leave those options out, or start a new run without --resume"
-        )
+    if plain_key(run.manifest()) != key:
+        check_changes(run, _changes(session, run, parents), session.override)
     return run
+
+
+def _changes(session: Session, run: Run, parents: Mapping[str, Run]) -> Changes:
+    """In what the session's job is another than the one of ``run``."""
+    manifest, dataset = run.manifest(), open_dataset(session.workspace, session.config.dataset.name)
+    told = {**sections(trained_config(run), run.kind), "parents": manifest["parents"],
+            "dataset": manifest["dataset"]["fingerprint"]}  # fmt: skip
+    ids = {role: parent.id for role, parent in parents.items()}
+    asked = {**sections(session.config, run.kind), "parents": ids, "dataset": dataset.fingerprint}
+    return differences(told, asked)
+
+
+def _overridden(session: Session, run: Run, parents: Mapping[str, Run], extra: Result) -> Iterator[Event]:
+    """Record, while the run is locked, what it goes on with in place of its own configuration."""
+    key = _key(session, run.kind, parents, extra)
+    if session.resume is not None and plain_key(run.manifest()) != key:
+        yield Narrated(record_override(run, _changes(session, run, parents), key))
 
 
 def _reused(run: Run) -> Iterator[Event]:
@@ -215,6 +247,7 @@ def save_model(run: Run, session: Session, tensors: dict[str, Tensor], header: d
         "dataset": manifest["dataset"],
         "encoder": manifest["encoder"],
         "precision": manifest["precision"],
+        "overrides": manifest.get("overrides", []),
         "config": session.config.model_dump(mode="json"),
     }
     save_measured(run, tensors, {**common, **header})

@@ -168,7 +168,8 @@ def _steps(run: Run, trainable: Trainable[M], plan: Plan, state: State, stop: St
     logged = saved = started = time.monotonic()
     interval = plan.checkpoint_seconds
     first = progress.step
-    if progress.validated < first and _is_due(plan, first):  # another process was lost in between
+    if progress.validated < first and (_is_due(plan, first) or _ends(plan, progress)):
+        # another process was lost in between, or fewer steps are wanted by now
         yield _validate(trainable, averaged, progress)
     while not _ends(plan, progress):
         factor = rate_factor(plan, progress.step)

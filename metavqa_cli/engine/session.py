@@ -20,7 +20,8 @@ from metavqa_cli.store.workspace import Workspace
 class Session:
     """One command's view of the world.
 
-    ``force`` repeats what is already finished; ``resume`` is the id of the unfinished run that the job must go on with;
+    ``force`` repeats what is already finished; ``resume`` is the id of the unfinished run that the job must go on with,
+    with ``override`` also in another configuration than its own;
     ``patience`` is how many seconds to wait for a run that another process is making.
     """
 
@@ -29,6 +30,7 @@ class Session:
     force: bool = False
     resume: str | None = None
     patience: float = PATIENCE_SECONDS
+    override: bool = False
 
     @cached_property
     def device(self) -> torch.device:
@@ -46,7 +48,7 @@ class Session:
 
     def unforced(self) -> "Session":
         """The same session for parents, which are reused even when the job itself is repeated or resumed."""
-        return replace(self, force=False, resume=None)
+        return replace(self, force=False, resume=None, override=False)
 
 
 DEVICES = ("cpu", "cuda", "mps")

@@ -68,16 +68,33 @@ class Run:
             return False
 
     def config(self) -> dict[str, Any]:
-        """The fully resolved configuration (sections of plain values). A value of None is absent: TOML has none."""
+        """The fully resolved configuration (sections of plain values). A value of None is absent: TOML has none.
+
+        ``config.toml`` is what the run began with; what was overridden since stands in the manifest, and counts.
+        """
         import tomli
 
         path = self.path / "config.toml"
         try:
-            return tomli.loads(path.read_text("utf-8"))
+            return self._overridden(tomli.loads(path.read_text("utf-8")))
         except FileNotFoundError:
             raise MissingError(f"{path} is missing; {_removal(path)}") from None
         except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
             raise JobError(f"{path} is damaged ({error}); {_removal(path)}") from None
+
+    def overrides(self) -> list[dict[str, Any]]:
+        """What was changed while it went on, oldest first: ``at``, ``step``, ``changes`` {dotted key: [old, new]}."""
+        return list(self.manifest().get("overrides", []))
+
+    def _overridden(self, config: dict[str, Any]) -> dict[str, Any]:
+        try:
+            changes = {key: new for entry in self.overrides() for key, (_, new) in entry["changes"].items()}
+        except (JobError, MissingError):  # a damaged manifest is told of where it is asked for
+            return config
+        for key, new in changes.items():
+            section, _, name = key.partition(".")
+            config.setdefault(section, {})[name] = new
+        return config
 
     def result(self) -> dict[str, Any] | None:
         """What the finished run measured, or None."""
@@ -159,9 +176,9 @@ def find(workspace: Workspace, kind: str, key: str) -> Run | None:
 
 
 def agrees(run: Run, values: Mapping[str, Any], sections: Sequence[str]) -> bool:
-    """Whether the configuration of ``run`` says the same as ``values`` (as JSON) in these ``sections``."""
+    """Whether ``run`` was made with the same as ``values`` (as JSON) in these ``sections``, and nothing overridden."""
     config = run.config()
-    return all(
+    return not run.overrides() and all(
         config.get(section) == {name: value for name, value in values[section].items() if value is not None}
         for section in sections
     )

@@ -69,7 +69,9 @@ class FollowedRun:
             try:
                 manifest, config = self.run.manifest(), self.run.config()
                 kind, variant = str(manifest["kind"]), manifest.get("variant")
-                self._group = seed_group(kind, variant, manifest["dataset"], config)
+                self._group = seed_group(
+                    kind, variant, manifest["dataset"], {**config, "overrides": self.run.overrides()}
+                )
                 self.what, self.seed = f"{kind} {variant or ''}".strip(), str(config.get("seed"))
                 self.created = str(manifest["created"])
             except (MetaVQAError, OSError) as error:

@@ -25,4 +25,16 @@ def differences(chosen: Sequence[Run]) -> list[Row]:
 def _comparable(run: Run) -> dict[str, Any]:
     manifest = run.manifest()
     names = ("kind", "variant", "parents", "dataset")
-    return {**{name: manifest.get(name) for name in names}, "config": run.config(), "result": run.result()}
+    return {
+        **{name: manifest.get(name) for name in names}, "config": run.config(), "overrides": overrides_text(run),
+        "result": run.result(),
+    }  # fmt: skip
+
+
+def overrides_text(run: Run) -> str | None:
+    """What was overridden in ``run`` and at which step; None if nothing was."""
+    return "; ".join(f"at step {entry['step']}: {_changed(entry['changes'])}" for entry in run.overrides()) or None
+
+
+def _changed(changes: dict[str, Any]) -> str:
+    return ", ".join(f"{key} from {old} to {new}" for key, (old, new) in changes.items())

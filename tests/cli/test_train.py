@@ -144,6 +144,10 @@ def test_the_same_command_resumes_too(stopped: Run, metavqa: Terminal, full: Wor
     ("args", "sentence"),
     [(["ldm", "--epochs", "9"], r"cannot go on otherwise than it began (ldm.epochs was 8 and is now 9)"),
      (["ldm", "--force"], "--resume goes on with a run, --force begins another one; choose one of them"),
+     (["ldm", "--epochs", "9"], "leave those options out, add --override to go on with them all the same, or start"),
+     (["ldm", "--set", "ldm.T=9"], "(ldm.T was 50 and is now 9); leave those options out, or start a new run without"),
+     (["ldm", "--set", "ldm.T=9", "--epochs", "9", "--override"], "--override cannot change ldm.T, which decides"),
+     (["ldm", "--seed", "9", "--override"], "--override cannot change seed, which decides"),
      (["hvae"], "is of kind ldm, not hvae; resume it with `metavqa train ldm`")],
 )  # fmt: skip
 def test_resume_cannot_be_told_otherwise(
@@ -153,6 +157,29 @@ def test_resume_cannot_be_told_otherwise(
     done = metavqa("train", *args, "--resume", stopped.id)
     assert done.code == 2 and sentence in done.err
     assert stopped.state() == "interrupted" and full.run_ids() == before
+
+
+def test_override_goes_on_with_other_values_and_records_them(stopped: Run, metavqa: Terminal, full: Workspace) -> None:
+    """The run is neither the one that the old configuration asks for, nor that of the new one."""
+    done = metavqa("train", "ldm", "--resume", stopped.id, "--override", "--epochs", "10", "--set", "ldm.lr=1e-4",
+                   "--json")  # fmt: skip
+    assert record(done)["run"] == stopped.id
+    assert "goes on from step 2 with ldm.epochs = 10 in place of 8, ldm.lr = 0.0001 in place of 0.003" in done.err
+    [entry] = json.loads(metavqa("runs", "show", stopped.id, "--json").out)["overrides"]
+    assert entry["step"] == 2 and entry["changes"] == {"ldm.epochs": [8, 10], "ldm.lr": [0.003, 0.0001]}
+    shown = metavqa("runs", "show", stopped.id).out
+    assert "at step 2: ldm.epochs from 8 to 10, ldm.lr from 0.003 to 0.0001" in shown
+    config = stopped.config()["ldm"]
+    assert (config["epochs"], config["lr"]) == (10, 0.0001)
+    assert "epochs = 8" in (stopped.path / "config.toml").read_text()
+    for options in (["--epochs", "8"], ["--epochs", "10", "--set", "ldm.lr=1e-4"]):
+        other = record(metavqa("train", "ldm", "--seed", "3", *OPTIONS, *options, "--json"))["run"]
+        assert other != stopped.id
+
+
+def test_override_without_resume_is_refused(metavqa: Terminal, full: Workspace) -> None:
+    done = metavqa("train", "ldm", "--override", "--epochs", "9")
+    assert done.code == 2 and "name it with --resume RUN" in done.err
 
 
 def test_a_truncated_checkpoint_is_named_with_the_way_out(stopped: Run, metavqa: Terminal, full: Workspace) -> None:
