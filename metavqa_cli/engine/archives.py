@@ -1,6 +1,5 @@
 """VQA v2 and its COCO images as they are shipped: which files, from where, how large, and what a download comes to."""
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from metavqa_cli.schema.errors import JobError
+from metavqa_cli.schema.strict import parse_json
 from metavqa_cli.store import fetch
 from metavqa_cli.store.atomic import write_json
 from metavqa_cli.store.fetch import Remote
@@ -149,7 +149,7 @@ def read_checksums(folder: Path) -> dict[str, Checksum]:
     """What was recorded in the folder when its files first came. ``JobError`` for a damaged record."""
     path = folder / CHECKSUMS
     try:
-        entries = json.loads(path.read_text("utf-8")).items()
+        entries = parse_json(path.read_bytes()).items()
         return {name: Checksum(int(entry["bytes"]), str(entry["sha256"])) for name, entry in entries}
     except FileNotFoundError:
         return {}

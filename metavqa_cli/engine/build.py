@@ -41,6 +41,7 @@ from metavqa_cli.engine.world import here
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, Reused
+from metavqa_cli.schema.strict import parse_json
 from metavqa_cli.store.atomic import explained, write_json
 from metavqa_cli.store.features import rebuild
 from metavqa_cli.tasks.sources.scenes.source import WORLD_VERSION
@@ -195,7 +196,7 @@ def _same(found: Any, wanted: dict[str, Any], tasks_only: bool = False) -> bool:
 def _read_recipe(marker: Path) -> Any:
     """What a build that began here was to make; None when none began, or its record is damaged."""
     try:
-        return json.loads(marker.read_text("utf-8"))
+        return parse_json(marker.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
 

@@ -1,14 +1,20 @@
 """What a dataset says of itself, read without torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.schema.strict import check_types, parse_json
 from metavqa_cli.store.features import rebuild
 from metavqa_cli.store.workspace import Workspace
 
 SCHEMA_VERSION = 1
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "fingerprint": str,
+    "recipe": dict,
+    "encoder": (dict, type(None)),
+    "summary": dict,
+}
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -17,7 +23,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     ``MissingError`` when there is no such dataset, ``JobError`` when it is damaged or of another version.
     """
     try:
-        manifest = json.loads((path / "dataset.json").read_text("utf-8"))
+        manifest = parse_json((path / "dataset.json").read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError(
             f"there is no dataset {path.name!r} in {path.parent.parent}; build one with `metavqa dataset build`"
@@ -26,6 +32,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise JobError(f"{path}/dataset.json is damaged ({error}); {rebuild(path.name)}") from None
     if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
         raise JobError(f"{path}/dataset.json is of another version; {rebuild(path.name)}")
+    try:
+        check_types(manifest, {key: types for key, types in TYPES.items() if key in manifest})
+    except ValueError as error:
+        raise JobError(f"{path}/dataset.json is damaged ({error}); {rebuild(path.name)}") from None
     return manifest
 
 

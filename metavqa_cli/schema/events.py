@@ -4,8 +4,9 @@
 Every event is a frozen dataclass of plain JSON values; ``to_record`` and ``from_record`` are exact inverses.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_origin
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,11 @@ EVENTS: dict[str, type[Event]] = {
         DatasetBuilt, RunFinished, RunInterrupted, RunFailed,
     )
 }  # fmt: skip
+TYPES: dict[str, dict[str, Any]] = {
+    name: {part: get_origin(of.type) or of.type for part, of in kind.__dataclass_fields__.items()}
+    for name, kind in EVENTS.items()
+}
+LARGEST_STEP = 2**53  # as far as a float counts
 
 
 def to_record(event: Event) -> dict[str, Any]:
@@ -126,3 +132,23 @@ def from_record(record: dict[str, Any]) -> Event | None:
         return None
     known = {name: value for name, value in record.items() if name in kind.__dataclass_fields__}
     return kind(**known)
+
+
+def is_sound(record: Any) -> bool:
+    """Whether a record has the types of its event, so that what is built from it can be trusted."""
+    types = TYPES.get(record["event"])
+    if types is None:
+        return False
+    for name, of in types.items():
+        if name in record and not isinstance(record[name], of):
+            return False
+    return abs(record.get("step", 0)) < LARGEST_STEP and _are_numbers(record.get("metrics", {}).values())
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    kinds = {*map(type, values)}
+    return kinds <= {float} or (kinds <= {float, int} and all(map(_is_small, values)))
+
+
+def _is_small(value: float) -> bool:
+    return isinstance(value, float) or abs(value) < LARGEST_STEP

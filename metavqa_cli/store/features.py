@@ -59,7 +59,10 @@ def dump_ids(ids: Sequence[str]) -> bytes:
 
 def parse_ids(lines: bytes) -> list[str]:
     """What ``dump_ids`` wrote; ``ValueError`` when damaged. One parse of all lines is six times as fast as one each."""
-    found = json.loads(b"[" + lines.rstrip(b"\n").replace(b"\n", b",") + b"]")  # a string never holds a bare line end
+    try:
+        found = json.loads(b"[" + lines.rstrip(b"\n").replace(b"\n", b",") + b"]")  # no string holds a bare line end
+    except RecursionError:
+        raise ValueError("an id is not a string") from None
     if not all(isinstance(name, str) for name in found):
         raise ValueError("an id is not a string")
     return list(found)

@@ -5,7 +5,6 @@ fetch goes on from there with ``Range`` and ``If-Range``, and becomes ``NAME`` o
 """
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import IO, Any
 
 from metavqa_cli.schema.errors import JobError, MissingError
 from metavqa_cli.schema.events import Event, Narrated, ProgressMade
+from metavqa_cli.schema.strict import parse_json
 from metavqa_cli.store import web
 from metavqa_cli.store.atomic import explained, sync_folder, write_json
 from metavqa_cli.store.web import RangeRefused, Trouble
@@ -177,7 +177,7 @@ def _beside(path: Path, suffix: str) -> Path:
 def _read_note(path: Path) -> dict[str, Any]:
     """What is noted beside a part; nothing when there is none, or it is damaged."""
     try:
-        note = json.loads(path.read_text("utf-8"))
+        note = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}

@@ -5,13 +5,13 @@
 by changing the roots.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.schema.strict import parse_line
 from metavqa_cli.schema.text import json_text
 from metavqa_cli.store.atomic import write_text
 
@@ -56,11 +56,13 @@ def read_index(path: Path) -> dict[str, ImageFile]:
     for number, line in enumerate(lines, 1):
         try:
             if roots is None:
-                roots = [(root, _is_packed(root)) for root in map(Path, json.loads(line)["roots"])]
+                roots = [(root, _is_packed(root)) for root in map(Path, parse_line(line)["roots"])]
             else:
-                image, at, name = json.loads(line)
+                image, at, name = parse_line(line)
+                if (type(image), type(at), type(name)) != (str, int, str) or at < 0 or "\0" in name:
+                    raise ValueError("it is not an image, the number of its root, and its path inside")
                 root, packed = roots[at]
-                found[str(image)] = ImageFile(root, str(name), packed)
+                found[image] = ImageFile(root, name, packed)
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise JobError(
                 f"{path}, line {number} is damaged ({error}); build the dataset again with --force"

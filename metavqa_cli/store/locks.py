@@ -1,6 +1,5 @@
 """Locks between processes: a ``filelock`` with a small JSON file beside it that says who holds it since when."""
 
-import json
 import os
 import sys
 import time
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metavqa_cli.schema.errors import BusyError
+from metavqa_cli.schema.strict import parse_json
 from metavqa_cli.store.atomic import explained, write_json
 
 PATIENCE_SECONDS = 0.3  # long enough to outlast another process's momentary look at the lock
@@ -74,7 +74,7 @@ def is_held(path: Path) -> bool:
 def read_owner(path: Path) -> Owner | None:
     """Who last wrote its name beside the lock file ``path``; None when nobody did, or it cannot be read."""
     try:
-        return Owner(**json.loads(_sidecar(path).read_text("utf-8")))
+        return Owner(**parse_json(_sidecar(path).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -1,12 +1,12 @@
 """A run's event log: one JSON object a line, only ever appended to, readable while it is being written."""
 
-import json
 import os
 import time
 from pathlib import Path
 from typing import BinaryIO
 
-from metavqa_cli.schema.events import Event, from_record, to_record
+from metavqa_cli.schema.events import Event, from_record, is_sound, to_record
+from metavqa_cli.schema.strict import parse_json
 from metavqa_cli.schema.text import json_text
 from metavqa_cli.store.atomic import explained
 
@@ -55,8 +55,9 @@ def newest_first(path: Path) -> list[Event]:
 def _parse(line: bytes) -> Event | None:
     """The event, or None for a torn line or an unknown kind."""
     try:
-        return from_record(json.loads(line))
-    except (ValueError, TypeError, AttributeError):
+        record = parse_json(line, constants=True)  # a loss may be NaN
+        return from_record(record) if is_sound(record) else None
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

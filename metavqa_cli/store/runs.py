@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, RunFailed, RunInterrupted, RunStarted
+from metavqa_cli.schema.strict import check_types, parse_json
 from metavqa_cli.store import locks, log
 from metavqa_cli.store.atomic import explained, sync_folder, temporary_name, write_json, write_text
 from metavqa_cli.store.workspace import Workspace
 
 SCHEMA_VERSION = 1
-REQUIRED = {"kind", "key", "parents", "dataset", "created"}
+REQUIRED = {"kind": str, "key": str, "parents": dict, "dataset": dict, "created": str}
 
 RunState = Literal["running", "finished", "failed", "interrupted", "stale"]
 
@@ -55,9 +56,15 @@ class Run:
         """``kind, id, key, parents {role: id}, dataset {name, fingerprint}, created, schema_version`` and extras."""
         path = self.path / "run.json"
         manifest = _read_json(path)
-        if manifest.get("schema_version") != SCHEMA_VERSION or not manifest.keys() >= REQUIRED:
+        if manifest.get("schema_version") != SCHEMA_VERSION:
             found = manifest.get("schema_version")
             raise JobError(f"{path} has schema version {found}, not {SCHEMA_VERSION}; {_removal(path)}")
+        try:
+            check_types(manifest, REQUIRED)
+            check_types(manifest["dataset"], {"name": str, "fingerprint": str})
+            check_types(manifest["parents"], dict.fromkeys(manifest["parents"], str))
+        except ValueError as error:
+            raise JobError(f"{path} is damaged ({error}); {_removal(path)}") from None
         return manifest
 
     def is_intact(self) -> bool:
@@ -310,7 +317,7 @@ def _workspace_of(run: Run) -> Workspace:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = parse_json(path.read_bytes(), constants=True)
     except FileNotFoundError:
         raise MissingError(f"{path} is missing; `metavqa runs ls` lists what there is") from None
     except ValueError as error:

@@ -5,7 +5,6 @@ and bytes). Headers, and what was measured (``load_arrays``), are read without t
 """
 
 import hashlib
-import json
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -14,15 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.schema.strict import parse_json
 from metavqa_cli.schema.text import json_text
 from metavqa_cli.store.atomic import atomic_path
+from metavqa_cli.store.entries import check_memory, data_bytes, parse_head
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
 Loaded = TypeVar("Loaded")
-MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+MAX_HEADER_BYTES = 32_000_000  # safetensors allows 100 MB; parsed, each may take ten bytes of memory
 REMEDY = "make it again with the command that wrote it and --force"
 
 
@@ -93,6 +94,7 @@ def _loaded(
 
     layout = read_layout(path, remedy=remedy)
     header = header_of(path, layout, remedy=remedy)
+    check_memory(path, data_bytes(layout.tensors))
     try:
         found = load(path)
     except (SafetensorError, KeyError, TypeError, AttributeError) as error:
@@ -114,8 +116,8 @@ def read_header(path: Path, *, remedy: str = REMEDY) -> dict[str, Any]:
 def header_of(path: Path, layout: Layout, *, remedy: str = REMEDY) -> dict[str, Any]:
     """The ``metavqa`` header within ``layout``; ``JobError`` when the file was not written by this program."""
     try:
-        header = json.loads(layout.metadata["metavqa"])
-    except (KeyError, ValueError, TypeError):
+        header = parse_json(layout.metadata["metavqa"])
+    except (KeyError, ValueError):
         header = None
     if not isinstance(header, dict):
         raise JobError(f"{path} is a safetensors file, but not one of metavqa's; {remedy}")
@@ -131,10 +133,12 @@ def read_layout(path: Path, *, remedy: str = REMEDY) -> Layout:
             raise JobError(f"{path} is not a safetensors file ({found} bytes); {remedy}")
         if found < 8 + length:
             raise JobError(f"{path} is truncated: expected at least {8 + length} bytes, found {found}; {remedy}")
-        layout = _parse_layout(handle.read(length), 8 + length)
-    if layout is None:
-        raise JobError(f"{path} is damaged: its header cannot be read; {remedy}")
-    expected = layout.data_start + max((entry["data_offsets"][1] for entry in layout.tensors.values()), default=0)
+        data = handle.read(length)
+    try:
+        layout = Layout(*parse_head(data), 8 + length)
+    except ValueError as error:
+        raise JobError(f"{path} is damaged: its header cannot be read ({error}); {remedy}") from None
+    expected = layout.data_start + data_bytes(layout.tensors)
     if found != expected:
         word = "truncated" if found < expected else "damaged"
         raise JobError(f"{path} is {word}: expected {expected} bytes, found {found}; {remedy}")
@@ -151,21 +155,6 @@ def _size(path: Path) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise JobError(f"{path} is not a regular file; name a .safetensors file")
     return found.st_size
-
-
-def _parse_layout(data: bytes, data_start: int) -> Layout | None:
-    """The layout, or None when ``data`` is not the JSON of a safetensors header."""
-    try:
-        entries = json.loads(data)
-        metadata = entries.pop("__metadata__", {})
-        for entry in entries.values():
-            start, end = entry["data_offsets"]
-            described = isinstance(entry["dtype"], str) and isinstance(entry["shape"], list)
-            if not described or not 0 <= int(start) <= int(end):
-                return None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-    return Layout(metadata, entries, data_start) if isinstance(metadata, dict) else None
 
 
 def checksum(tensors: "Mapping[str, torch.Tensor]") -> str:

@@ -7,9 +7,10 @@ task, in the order of ``tasks.jsonl``.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metavqa_cli.schema.errors import JobError
+from metavqa_cli.schema.strict import parse_line
 from metavqa_cli.store.atomic import write_text
 
 
@@ -39,10 +40,25 @@ def load_annotations(path: Path) -> Annotations | None:
     found: dict[str, dict[str, Annotation]] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            record = json.loads(line)
-            found[record["question"]] = {image: Annotation(int(n), dict(human)) for image, n, human in record["pairs"]}
-        except (ValueError, TypeError, KeyError) as error:
+            record = parse_line(line)
+            found[_text(record["question"])] = {
+                _text(image): Annotation(_count(n), {_text(answer): _count(people) for answer, people in human.items()})
+                for image, n, human in record["pairs"]
+            }
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise JobError(
                 f"{path}, line {number} is damaged ({error}); build the dataset again with --force"
             ) from None
     return found
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is expected")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise TypeError("a whole number from 0 is expected")
+    return value

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError
+from metavqa_cli.schema.strict import parse_line
 from metavqa_cli.store.atomic import write_text
 from metavqa_cli.tasks.prompts import check_template, fill
 
@@ -144,11 +145,11 @@ def read_tasks(
 def read_task(path: Path, number: int, line: bytes, ids: dict[str, str] | None = None, examples: bool = True) -> Task:
     """The task of one line. ``ids`` are the names of images so far; ``JobError`` names the line when it is damaged."""
     try:
-        record = json.loads((line if examples else _shortened(line)).decode("utf-8"))
+        record = parse_line(line if examples else _shortened(line))
         if not examples:
             record |= {"support": [], "query": []}
         return _parse(record, {} if ids is None else ids)
-    except (ValueError, TypeError, KeyError, UsageError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, UsageError) as error:
         raise JobError(f"{path}, line {number} is damaged ({error}); build the dataset again with --force") from None
 
 
@@ -168,15 +169,19 @@ def _parse(record: Any, ids: dict[str, str]) -> Task:
     texts = [record["question"], record["template"], record.get("family", ""), *record["answers"]]
     if not isinstance(record["answers"], list) or not all(isinstance(text, str) for text in texts):
         raise TypeError("question, template, family and each of the answers must be text")
+    "".join(texts).encode()  # UnicodeEncodeError, a ValueError, for half of a character
     for name, allowed in (("split", get_args(Split)), ("novelty", (None, *get_args(Novelty)))):
         if record.get(name) not in allowed:
             raise ValueError(f"{name} {record.get(name)!r}")
     pairs = {
-        key: tuple((ids.setdefault(str(image), str(image)), int(label)) for image, label in record[key])
+        key: tuple((ids.setdefault(image, image), label) for image, label in record[key])
         for key in ("support", "query")
     }
     check_template(record["template"])
     answers = tuple(record["answers"])
-    if not all(0 <= label < len(answers) for _, label in (*pairs["support"], *pairs["query"])):
+    examples = (*pairs["support"], *pairs["query"])
+    if {type(image) for image, _ in examples} - {str} or {type(label) for _, label in examples} - {int}:
+        raise TypeError("an example is not the name of an image and a label")
+    if not all(0 <= label < len(answers) for _, label in examples):
         raise ValueError("a label that no answer has")
     return Task(**{**record, **pairs, "answers": answers})

@@ -3,12 +3,12 @@
 One small JSON file of their own. One that is damaged, or cannot be written, costs nothing but the memory.
 """
 
-import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from metavqa_cli.schema.errors import MetaVQAError
+from metavqa_cli.schema.strict import parse_json
 from metavqa_cli.store.atomic import write_json
 
 DEFAULT_THEME = "textual-dark"
@@ -32,10 +32,10 @@ def load(path: Path | None) -> tuple[Settings, str | None]:
     if path is None:
         return Settings(), None
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = parse_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return Settings(), None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         return Settings(), f"the dashboard's settings {path} cannot be read ({error}); the usual ones are used"
     known = record if isinstance(record, dict) else {}
     sound = {one.name: known[one.name] for one in fields(Settings) if _is_sound(one.name, known.get(one.name))}

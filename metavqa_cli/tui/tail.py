@@ -4,18 +4,13 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
-from metavqa_cli.schema.events import EVENTS, Event, from_record
+from metavqa_cli.schema.events import EVENTS, Event, from_record, is_sound
 
 DECODER = json.JSONDecoder()
 MARK_BYTES = 64
 LONGEST_LINE = 4 << 20  # bytes: of a thousand metrics a step takes 50 KB
-LARGEST_STEP = 2**53  # as far as a float counts
-TYPES: dict[str, dict[str, Any]] = {
-    name: {part: get_origin(of.type) or of.type for part, of in kind.__dataclass_fields__.items()}
-    for name, kind in EVENTS.items()
-}
 
 Stamp = tuple[int, int, int, int]
 
@@ -119,7 +114,7 @@ class Tail:
         is counted."""
         try:
             record = _record(line)
-            event = from_record(record) if _is_sound(record) else None
+            event = from_record(record) if is_sound(record) else None
         except (ValueError, TypeError, KeyError, RecursionError):
             record = event = None
         if event is None:
@@ -141,23 +136,3 @@ def _record(line: bytes) -> Any:
     if end != len(text):
         raise ValueError("more than one value in a line")
     return record
-
-
-def _is_sound(record: Any) -> bool:
-    """Whether a record has the types of its event, so that what is built from it can be trusted."""
-    types = TYPES.get(record["event"])
-    if types is None:
-        return False
-    for name, of in types.items():
-        if name in record and not isinstance(record[name], of):
-            return False
-    return abs(record.get("step", 0)) < LARGEST_STEP and _are_numbers(record.get("metrics", {}).values())
-
-
-def _are_numbers(values: Iterable[Any]) -> bool:
-    kinds = {*map(type, values)}
-    return kinds <= {float} or (kinds <= {float, int} and all(map(_is_small, values)))
-
-
-def _is_small(value: float) -> bool:
-    return isinstance(value, float) or abs(value) < LARGEST_STEP

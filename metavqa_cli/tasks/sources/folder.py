@@ -11,12 +11,13 @@ from typing import Any, NoReturn
 
 from metavqa_cli.schema.config import Dataset
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError
+from metavqa_cli.schema.strict import kind
 from metavqa_cli.tasks.kinds import kind_of
 from metavqa_cli.tasks.prompts import to_template
 from metavqa_cli.tasks.protocol import group_instances
 from metavqa_cli.tasks.sources.cutting import make_tasks, wanted_questions
 from metavqa_cli.tasks.sources.image_files import find_paths, image_roots
-from metavqa_cli.tasks.sources.json_files import DECODER, kind, shown
+from metavqa_cli.tasks.sources.json_files import DECODER, shown
 from metavqa_cli.tasks.sources.material import Material, Progress, unwatched
 from metavqa_cli.tasks.sources.packed import Source, absolute, check_file, text_of
 from metavqa_cli.tasks.sources.texts import check_length, has_words, oddity

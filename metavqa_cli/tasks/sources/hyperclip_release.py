@@ -12,11 +12,12 @@ from typing import Any, NoReturn
 
 from metavqa_cli.schema.config import Dataset
 from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.schema.strict import kind
 from metavqa_cli.tasks.kinds import kind_of
 from metavqa_cli.tasks.prompts import to_template
 from metavqa_cli.tasks.sources.cutting import none_left, validation_splits, wanted_questions
 from metavqa_cli.tasks.sources.image_files import find_coco, image_roots
-from metavqa_cli.tasks.sources.json_files import items, kind, shown
+from metavqa_cli.tasks.sources.json_files import items, shown
 from metavqa_cli.tasks.sources.material import Material, Progress, unwatched
 from metavqa_cli.tasks.sources.packed import Source
 from metavqa_cli.tasks.sources.texts import check_length, has_words, oddity

@@ -9,18 +9,13 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from metavqa_cli.schema.errors import JobError
+from metavqa_cli.schema.strict import kind
 from metavqa_cli.tasks.sources.material import Progress, unwatched
 from metavqa_cli.tasks.sources.packed import Source, text_of
 
 MAX_VALUE = 16 * 1024**2  # characters of one record; the largest task of the release has 80,000
 LONGEST_TAIL = 2  # of a number that is cut where it may go on: "1.", "1e+"
 SPACE = re.compile(r"[ \t\r\n]*")
-KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-
-
-def kind(value: Any) -> str:
-    """What JSON calls a value."""
-    return KINDS.get(type(value), "a number")
 
 
 def shown(value: Any) -> str:

@@ -5,7 +5,8 @@ from sys import intern
 from typing import Any, NamedTuple, NoReturn
 
 from metavqa_cli.schema.errors import JobError
-from metavqa_cli.tasks.sources.json_files import items, kind, shown
+from metavqa_cli.schema.strict import kind
+from metavqa_cli.tasks.sources.json_files import items, shown
 from metavqa_cli.tasks.sources.material import Progress
 from metavqa_cli.tasks.sources.packed import Source
 from metavqa_cli.tasks.sources.texts import MAX_TEXT, check_length
