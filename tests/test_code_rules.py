@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
                        "clip/tiny/tokenizer.py"},  # the vocabulary that open_clip brings
     "opens an image": {"clip/images.py"},
     "writes beside the gate": {
-        "store/atomic.py", "store/features.py", "store/mapped.py",  # to the temporary path of `atomic_path`
+        "store/atomic.py", "store/container.py",  # to the temporary path of `atomic_path`
         "store/fetch.py", "store/unpack.py",  # to `.part` and temporary files of their own
         "store/log.py", "clip/tiny/train.py",  # logs, which grow
         "tui/jobs.py",  # the output of a process, as it comes

@@ -41,9 +41,9 @@ from metavqa_cli.engine.world import here
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, Reused
-from metavqa_cli.schema.strict import parse_json
-from metavqa_cli.store.atomic import explained, write_json
+from metavqa_cli.store.atomic import explained
 from metavqa_cli.store.features import rebuild
+from metavqa_cli.store.sealed import read_sealed, write_sealed
 from metavqa_cli.tasks.sources.scenes.source import WORLD_VERSION
 from metavqa_cli.tasks.taskset import dump_tasks
 
@@ -171,7 +171,7 @@ def _begun(session: Session, folder: Path, wanted: dict[str, Any]) -> Site | Non
     with explained(folder):
         if not _same(begun_with, wanted, tasks_only=True):
             shutil.rmtree(site.work, ignore_errors=True)
-        write_json(site.work / RECIPE, wanted)
+        write_sealed(site.work / RECIPE, {**wanted, "schema_version": SCHEMA_VERSION})
     return site
 
 
@@ -196,9 +196,10 @@ def _same(found: Any, wanted: dict[str, Any], tasks_only: bool = False) -> bool:
 def _read_recipe(marker: Path) -> Any:
     """What a build that began here was to make; None when none began, or its record is damaged."""
     try:
-        return parse_json(marker.read_bytes())
-    except (FileNotFoundError, ValueError):
+        recipe = read_sealed(marker, SCHEMA_VERSION, "")
+    except (FileNotFoundError, JobError):
         return None
+    return {name: value for name, value in recipe.items() if name not in ("schema_version", "written_by")}
 
 
 def _build(session: Session, site: Site, wanted: dict[str, Any]) -> Iterator[Event]:
@@ -242,7 +243,7 @@ def _finished(session: Session, site: Site, wanted: dict[str, Any]) -> Iterator[
         "summary": summary,
         "files": describe_files(work),
     }
-    write_json(work / MANIFEST, manifest)
+    write_sealed(work / MANIFEST, manifest)
     site.settle()
     yield DatasetBuilt(site.folder.name, str(site.folder), summary)
 

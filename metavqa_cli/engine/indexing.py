@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from metavqa_cli.engine.site import FEATURES, TASK_INDEX, TASK_LOCK, TASKS, TEXTS
 from metavqa_cli.schema.errors import BusyError, JobError, MetaVQAError
+from metavqa_cli.store.container import blocks
 from metavqa_cli.store.features import FeatureStore
 from metavqa_cli.store.locks import hold
-from metavqa_cli.store.mapped import blocks, read_arrays, write_arrays
+from metavqa_cli.store.mapped import read_arrays, write_arrays
 from metavqa_cli.store.shards import ShardedFeatures
 from metavqa_cli.store.tensors import read_header
 from metavqa_cli.tasks.index import BY_TASK, ENTRIES, SPLITS, Names, TaskFile, TaskIndex, compile_index

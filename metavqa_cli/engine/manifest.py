@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+from metavqa_cli.engine.site import MANIFEST
 from metavqa_cli.schema.errors import JobError, MissingError
-from metavqa_cli.schema.strict import check_types, parse_json
+from metavqa_cli.schema.strict import check_types
 from metavqa_cli.store.features import rebuild
+from metavqa_cli.store.sealed import read_sealed
 from metavqa_cli.store.workspace import Workspace
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1: without a seal
 TYPES: dict[str, type | tuple[type, ...]] = {
     "fingerprint": str,
     "recipe": dict,
@@ -22,20 +24,19 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
     ``MissingError`` when there is no such dataset, ``JobError`` when it is damaged or of another version.
     """
+    document = path / MANIFEST
     try:
-        manifest = parse_json((path / "dataset.json").read_bytes())
+        manifest = read_sealed(document, SCHEMA_VERSION, rebuild(path.name))
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError(
             f"there is no dataset {path.name!r} in {path.parent.parent}; build one with `metavqa dataset build`"
         ) from None
-    except ValueError as error:
-        raise JobError(f"{path}/dataset.json is damaged ({error}); {rebuild(path.name)}") from None
-    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-        raise JobError(f"{path}/dataset.json is of another version; {rebuild(path.name)}")
+    if manifest.get("schema_version") not in (1, SCHEMA_VERSION):
+        raise JobError(f"{document} is of another version; {rebuild(path.name)}")
     try:
         check_types(manifest, {key: types for key, types in TYPES.items() if key in manifest})
     except ValueError as error:
-        raise JobError(f"{path}/dataset.json is damaged ({error}); {rebuild(path.name)}") from None
+        raise JobError(f"{document} is damaged ({error}); {rebuild(path.name)}") from None
     return manifest
 
 

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metavqa_cli.schema.errors import JobError
-from metavqa_cli.schema.text import json_text
-from metavqa_cli.store.atomic import atomic_path
-from metavqa_cli.store.mapped import Check, MappedRows, blocks
+from metavqa_cli.store.container import Part, blocks, write_parts
+from metavqa_cli.store.mapped import Check, MappedRows
 from metavqa_cli.store.tensors import Layout, header_of, read_layout
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ def write_features(path: Path, ids: list[str], features: "np.ndarray", header: d
     ``header["encoder"]`` is the identity of the encoder that made them; a checksum is added.
     """
     import numpy as np
-    from safetensors.numpy import save
 
     if features.dtype != np.float32 or features.ndim != 2 or len(features) != len(ids):
         found = f"{features.dtype} {features.shape}"
@@ -46,10 +44,13 @@ def write_features(path: Path, ids: list[str], features: "np.ndarray", header: d
     if not np.isfinite(features).all():
         raise JobError(f"the features for {path} hold NaN or infinite values; check the encoder with `metavqa env`")
     lines = dump_ids(ids)
-    tensors = {"features": np.ascontiguousarray(features), "ids": np.frombuffer(lines, np.uint8)}
-    header = {**header, CHECKSUM: _checksum(tensors["features"], lines), QUICK: quick_sum(tensors["features"], lines)}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"metavqa": json_text(header)}))
+    rows = np.ascontiguousarray(features)
+    header = {**header, CHECKSUM: _checksum(rows, lines), QUICK: quick_sum(rows, lines)}
+    parts = [
+        Part("features", "F32", rows.shape, rows.nbytes, lambda: rows.data if rows.size else b""),
+        Part("ids", "U8", (len(lines),), len(lines), lambda: lines),
+    ]
+    write_parts(path, parts, header, "crc32")
 
 
 def dump_ids(ids: Sequence[str]) -> bytes:

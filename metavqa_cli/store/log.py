@@ -1,25 +1,74 @@
-"""A run's event log: one JSON object a line, only ever appended to, readable while it is being written."""
+"""A run's event log: one JSON object a line, only ever appended to, readable while it is being written.
 
+
+The last key of a line is the CRC-32 of all before it, so that a line with a flipped bit is no event. A line without one
+is of before there were seals, or torn.
+"""
+
+import hashlib
 import os
+import re
 import time
+import zlib
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from metavqa_cli.schema.events import Event, from_record, is_sound, to_record
 from metavqa_cli.schema.strict import parse_json
 from metavqa_cli.schema.text import json_text
-from metavqa_cli.store.atomic import explained
+from metavqa_cli.store.atomic import atomic_path, explained
 
+OPENING, CLOSING = b', "crc": "', b'"}'
+CRC = re.compile(re.escape(OPENING) + b"([0-9a-f]{8})" + re.escape(CLOSING))
+CRC_BYTES = len(OPENING) + 8 + len(CLOSING)
+BLOCK = 2**20
 TAIL_BYTES = 65_536  # enough to hold a run's last hundred events
 
 
 def append(path: Path, event: Event) -> None:
     """Add one event to the log ``path``, with the time (``at``, seconds since 1970)."""
-    line = json_text({**to_record(event), "at": round(time.time(), 3)}) + "\n"
+    text = json_text({**to_record(event), "at": round(time.time(), 3)})
+    line = sealed(text.encode("utf-8")) + b"\n"
     with explained(path), path.open("ab+") as log:
         if log.seek(0, os.SEEK_END) and not _ends_with_newline(log):
-            line = "\n" + line  # a process was killed in the middle of a line: keep ours apart from it
-        log.write(line.encode("utf-8"))
+            line = b"\n" + line  # a process was killed in the middle of a line: keep ours apart from it
+        log.write(line)
+
+
+def sealed(line: bytes) -> bytes:
+    """``line``, a JSON object, with its CRC-32 as the last key."""
+    body = line.removesuffix(b"}")
+    return body + OPENING + f"{zlib.crc32(body):08x}".encode() + CLOSING
+
+
+def line_state(line: bytes) -> Literal["sealed", "unsealed", "broken"]:
+    """Whether the bytes of ``line`` are those that were written; "unsealed": it has no CRC, or a damaged one."""
+    stated = CRC.fullmatch(line[-CRC_BYTES:])
+    if stated is None:
+        return "unsealed"
+    return "sealed" if f"{zlib.crc32(line[:-CRC_BYTES]):08x}".encode() == stated[1] else "broken"
+
+
+def seal(path: Path) -> None:
+    """Give every line of the log ``path`` a CRC that has none, for whoever is its only writer. No log is no trouble."""
+    if not path.is_file():
+        return
+    with atomic_path(path) as temporary, path.open("rb") as log, temporary.open("wb") as new:
+        for raw in log:
+            line = raw.rstrip(b"\r\n")
+            whole = line_state(line) == "unsealed" and _parse(line) is not None
+            new.write((sealed(line) if whole else line) + raw[len(line) :])
+
+
+def measure(path: Path) -> tuple[int, str]:
+    """Length in bytes and SHA-256 of the log ``path`` as it is now; of none, those of an empty one."""
+    digest, length = hashlib.sha256(), 0
+    with suppress(FileNotFoundError), path.open("rb") as log:
+        while block := log.read(BLOCK):
+            digest.update(block)
+            length += len(block)
+    return length, digest.hexdigest()
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
@@ -53,9 +102,9 @@ def newest_first(path: Path) -> list[Event]:
 
 
 def _parse(line: bytes) -> Event | None:
-    """The event, or None for a torn line or an unknown kind."""
+    """The event, or None for a torn or damaged line or an unknown kind."""
     try:
-        record = parse_json(line, constants=True)  # a loss may be NaN
+        record: Any = None if line_state(line) == "broken" else parse_json(line, constants=True)  # a loss may be NaN
         return from_record(record) if is_sound(record) else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

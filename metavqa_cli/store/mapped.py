@@ -4,18 +4,16 @@
 ``read_arrays`` checks as a whole: a million tasks are 600 MB, read in half a second, and never held.
 """
 
-import json
 import mmap
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from metavqa_cli.schema.errors import JobError
-from metavqa_cli.schema.text import json_text
-from metavqa_cli.store.atomic import atomic_path
-from metavqa_cli.store.tensors import header_of, read_layout
+from metavqa_cli.store.container import Part, write_parts
+from metavqa_cli.store.tensors import check_tensors, header_of, read_layout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 PAGES = 64 * 1024  # bytes that the system maps around a row that is touched
 MAPPED = 32 * 2**20  # bytes of a file that stay mapped
 ROWS = MAPPED // PAGES
-BLOCK = 2**20
 NAMES = {"<i8": "I64", "<i4": "I32", "|u1": "U8"}  # safetensors' names of the types
 TYPES = {name: kind for kind, name in NAMES.items()}
 
@@ -162,21 +159,15 @@ def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", header: dict[st
 
     stored = {name: np.ascontiguousarray(each) for name, each in arrays.items()}
     stored = dict(sorted(stored.items(), key=lambda item: (-item[1].itemsize, item[0])))  # so that each is aligned
-    ends = list(accumulate(each.nbytes for each in stored.values()))
-    entries: dict[str, Any] = {
-        name: {"dtype": NAMES[each.dtype.str], "shape": [len(each)], "data_offsets": [end - each.nbytes, end]}
-        for (name, each), end in zip(stored.items(), ends, strict=True)
-    }
-    summed = 0
-    for each in stored.values():
-        summed = zlib.crc32(each.data if each.size else b"", summed)
-    entries["__metadata__"] = {"metavqa": json_text(header), "crc32": str(summed)}
-    head = json.dumps(entries).encode()
-    head += b" " * (-len(head) % 8)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(len(head).to_bytes(8, "little") + head)
-        for each in stored.values():
-            file.write(each.data if each.size else b"")
+    parts = [
+        Part(name, NAMES[each.dtype.str], each.shape, each.nbytes, partial(_content, each))
+        for name, each in stored.items()
+    ]
+    write_parts(path, parts, header, "crc32")
+
+
+def _content(array: "np.ndarray") -> "memoryview | bytes":
+    return array.data if array.size else b""
 
 
 def read_arrays(path: Path) -> "tuple[dict[str, MappedRows], dict[str, Any]]":
@@ -186,11 +177,8 @@ def read_arrays(path: Path) -> "tuple[dict[str, MappedRows], dict[str, Any]]":
     """
     layout = read_layout(path)
     header = header_of(path, layout)
-    summed = 0
-    for block in blocks(path, layout.data_start, path.stat().st_size):
-        summed = zlib.crc32(block, summed)
-    if str(summed) != layout.metadata.get("crc32"):
-        raise JobError(f"{path} is damaged (its checksum differs); remove it")
+    if not check_tensors(path):
+        raise JobError(f"{path} was written by an earlier version of metavqa; remove it")
     try:
         data = map_file(path)[layout.data_start :]
         pages = Pages()
@@ -200,13 +188,3 @@ def read_arrays(path: Path) -> "tuple[dict[str, MappedRows], dict[str, Any]]":
         }, header
     except (KeyError, ValueError) as error:
         raise JobError(f"{path} is not a file of arrays ({error}); remove it") from None
-
-
-def blocks(path: Path, start: int, stop: int) -> Iterator[memoryview]:
-    """The bytes of ``path`` from ``start`` to before ``stop`` (or its end), a piece at a time in the same memory."""
-    block = memoryview(bytearray(BLOCK))
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        while start < stop and (count := file.readinto(block[: stop - start])):
-            start += count
-            yield block[:count]

@@ -2,8 +2,13 @@
 
 ``run.json`` (who it is), ``config.toml`` (fully resolved), ``events.jsonl`` (what happened), ``model.safetensors`` and
 ``state.safetensors`` (weights; optimiser, RNG and step), ``result.json`` (only when finished), ``run.lock``.
+
+``run.json`` and ``result.json`` are sealed; the former holds the checksum of ``config.toml``, the latter what belongs
+to the finished run: its model's seal, and length and checksum of its log as it was then. Runs of before there were
+seals (schema version 1) are read as they are, and sealed when they are gone on with.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +20,19 @@ from typing import Any, Literal
 
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, RunFailed, RunInterrupted, RunStarted
-from metavqa_cli.schema.strict import check_types, parse_json
+from metavqa_cli.schema.strict import check_types
 from metavqa_cli.store import locks, log
-from metavqa_cli.store.atomic import explained, sync_folder, temporary_name, write_json, write_text
+from metavqa_cli.store.atomic import explained, sync_folder, temporary_name, write_text
+from metavqa_cli.store.container import SEAL
+from metavqa_cli.store.sealed import file_sum, read_sealed, write_sealed
+from metavqa_cli.store.tensors import read_layout
 from metavqa_cli.store.workspace import Workspace
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1: without seals
+KEY_VERSION = 1  # of what a key is made of; another one would lose every finished run
 REQUIRED = {"kind": str, "key": str, "parents": dict, "dataset": dict, "created": str}
+CONFIG_SUM = "config_sha256"
+RESULT_OWN = {"record", "schema_version", "written_by"}  # what result.json holds besides the result
 
 RunState = Literal["running", "finished", "failed", "interrupted", "stale"]
 
@@ -56,11 +67,11 @@ class Run:
         """``kind, id, key, parents {role: id}, dataset {name, fingerprint}, created, schema_version`` and extras."""
         path = self.path / "run.json"
         manifest = _read_json(path)
-        if manifest.get("schema_version") != SCHEMA_VERSION:
-            found = manifest.get("schema_version")
-            raise JobError(f"{path} has schema version {found}, not {SCHEMA_VERSION}; {_removal(path)}")
+        version = manifest.get("schema_version")
+        if version not in (1, SCHEMA_VERSION):
+            raise JobError(f"{path} has schema version {version}, not {SCHEMA_VERSION}; {_removal(path)}")
         try:
-            check_types(manifest, REQUIRED)
+            check_types(manifest, REQUIRED if version == 1 else {**REQUIRED, CONFIG_SUM: str})
             check_types(manifest["dataset"], {"name": str, "fingerprint": str})
             check_types(manifest["parents"], dict.fromkeys(manifest["parents"], str))
         except ValueError as error:
@@ -82,8 +93,12 @@ class Run:
         import tomli
 
         path = self.path / "config.toml"
+        stated = self.manifest().get(CONFIG_SUM)
         try:
-            return self._overridden(tomli.loads(path.read_text("utf-8")))
+            raw = path.read_bytes()
+            if stated not in (None, hashlib.sha256(raw).hexdigest()):
+                raise JobError(f"{path} is damaged or was changed after it was written; {_removal(path)}")
+            return self._overridden(tomli.loads(raw.decode("utf-8")))
         except FileNotFoundError:
             raise MissingError(f"{path} is missing; {_removal(path)}") from None
         except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -106,15 +121,30 @@ class Run:
     def result(self) -> dict[str, Any] | None:
         """What the finished run measured, or None."""
         path = self.path / "result.json"
-        return _read_json(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        return {name: value for name, value in _read_json(path).items() if name not in RESULT_OWN}
 
     def finish(self, result: dict[str, Any]) -> None:
         """Mark the run as finished with ``result``."""
-        write_json(self.path / "result.json", result)
+        if own := sorted(RESULT_OWN & result.keys()):
+            raise ValueError(f"a result cannot hold {', '.join(own)}")
+        document = {**result, "record": self._record(), "schema_version": SCHEMA_VERSION}
+        write_sealed(self.path / "result.json", document)
+
+    def _record(self) -> dict[str, Any]:
+        """What belongs to the run now."""
+        log_bytes, log_sum = log.measure(self.events_path)
+        model = read_layout(self.model_path).metadata.get(SEAL) if self.model_path.is_file() else None
+        return {"run": self.id, "model": model, "events": {"bytes": log_bytes, "sha256": log_sum}}
 
     def amend(self, values: dict[str, Any]) -> None:
-        """Add ``values`` to the manifest. For whoever holds the run's lock."""
-        write_json(self.path / "run.json", {**self.manifest(), **values})
+        """Add ``values`` to the manifest. For whoever holds the run's lock. A run without seals is sealed by it."""
+        manifest = {**self.manifest(), **values}
+        if manifest["schema_version"] == 1:
+            log.seal(self.events_path)
+            manifest |= {CONFIG_SUM: file_sum(self.path / "config.toml"), "schema_version": SCHEMA_VERSION}
+        write_sealed(self.path / "run.json", manifest)
 
     def state(self) -> RunState:
         """finished: has a result; running: a living process holds the lock; else how its last process ended."""
@@ -158,9 +188,7 @@ def run_key(kind: str, sections: dict[str, Any], parents: dict[str, str], datase
 
     ``sections`` are the parts of the configuration named in ``schema.config.RUN_SECTIONS``.
     """
-    import hashlib
-
-    inputs = [SCHEMA_VERSION, kind, sections, parents, dataset_fingerprint]
+    inputs = [KEY_VERSION, kind, sections, parents, dataset_fingerprint]
     canonical = json.dumps(inputs, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
@@ -277,10 +305,11 @@ def _move_in(draft: Path, manifest: dict[str, Any], config: dict[str, Any], fres
 
     base = _base(manifest["kind"], manifest["key"])
     write_text(draft / "config.toml", tomlkit.dumps(_without_none(config)))
+    manifest = {**manifest, CONFIG_SUM: file_sum(draft / "config.toml")}
     number = 1
     while True:
         run = Run(draft.with_name(base if number == 1 else f"{base}-{number}"))
-        write_json(draft / "run.json", {"id": run.id, **manifest})
+        write_sealed(draft / "run.json", {"id": run.id, **manifest})
         with explained(run.path):
             if not run.path.exists() and _rename(draft, run.path):
                 sync_folder(run.path.parent)
@@ -317,14 +346,9 @@ def _workspace_of(run: Run) -> Workspace:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = parse_json(path.read_bytes(), constants=True)
+        return read_sealed(path, SCHEMA_VERSION, _removal(path))
     except FileNotFoundError:
         raise MissingError(f"{path} is missing; `metavqa runs ls` lists what there is") from None
-    except ValueError as error:
-        raise JobError(f"{path} is damaged ({error}); {_removal(path)}") from None
-    if not isinstance(value, dict):
-        raise JobError(f"{path} is damaged: expected an object, found {type(value).__name__}; {_removal(path)}")
-    return value
 
 
 def _removal(path: Path) -> str:

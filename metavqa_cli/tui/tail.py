@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metavqa_cli.schema.events import EVENTS, Event, from_record, is_sound
+from metavqa_cli.store.log import line_state
 
 DECODER = json.JSONDecoder()
 MARK_BYTES = 64
@@ -113,7 +114,7 @@ class Tail:
         """The event in a line; None for one of a kind that this version does not know, and for a damaged one, which
         is counted."""
         try:
-            record = _record(line)
+            record: Any = None if line_state(line) == "broken" else _record(line)
             event = from_record(record) if is_sound(record) else None
         except (ValueError, TypeError, KeyError, RecursionError):
             record = event = None

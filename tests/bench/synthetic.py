@@ -12,8 +12,8 @@ import numpy as np
 
 from metavqa_cli.engine.indexing import stamp, write_index
 from metavqa_cli.engine.manifest import SCHEMA_VERSION
-from metavqa_cli.store.atomic import write_json
 from metavqa_cli.store.features import write_features
+from metavqa_cli.store.sealed import write_sealed
 from metavqa_cli.store.shards import SHARD, shard_names, slices, write_shard
 from metavqa_cli.tasks.index import SPLITS
 from metavqa_cli.tasks.taskset import Split
@@ -59,7 +59,7 @@ def make_synthetic(folder: Path, size: Size, *, index: bool = True) -> None:
     with (folder / "tasks.jsonl").open("wb") as file:
         for lines in _lines(size, images, labels, words):
             file.write(lines.tobytes())
-    write_json(folder / "dataset.json", {
+    write_sealed(folder / "dataset.json", {
         "schema_version": SCHEMA_VERSION, "name": folder.name, "recipe": {"dataset": {}}, "encoder": identity,
         "fingerprint": "synthetic", "summary": {}, "files": {},
     })  # fmt: skip

@@ -103,7 +103,7 @@ def test_show_says_how_much_it_left_out(metavqa: Terminal) -> None:
 
 def test_a_damaged_manifest_is_named_with_the_way_out(metavqa: Terminal, full: Workspace) -> None:
     path = full.dataset_dir("mini") / "dataset.json"
-    path.write_text(json.dumps({"schema_version": 99}))
+    path.write_text(json.dumps({"schema_version": 0}))
     done = metavqa("dataset", "info", "mini")
     assert (done.code, done.out) == (1, "")
     assert f"{path} is of another version; build it again with `metavqa dataset build --force --name mini`" in done.err

@@ -14,7 +14,7 @@ from metavqa_cli.engine.scores import CellSpec
 from metavqa_cli.engine.swept import Reader
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
-from tests import miniature, sweeps
+from tests import miniature, old_format, sweeps
 from tests.cli.pipeline import data
 from tests.cli.terminal import Terminal, assert_refused, python
 
@@ -114,8 +114,7 @@ def test_a_mistake_is_one_sentence(args: list[str], code: int, words: str, metav
 
 
 def rewrite(run: Run, **values: Any) -> None:
-    path = run.path / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    old_format.rewrite(run.path / "run.json", **values)
 
 
 def test_runs_that_measured_nothing_here_are_refused(metavqa: Terminal, workspace: Workspace) -> None:

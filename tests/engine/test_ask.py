@@ -15,7 +15,7 @@ from metavqa_cli.schema.errors import MissingError, UsageError
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.arena import task_seed
 from metavqa_cli.tasks.prompts import to_template
-from tests import miniature
+from tests import miniature, old_format
 from tests.miniature import CPU, session
 
 QUESTION = "What color is the umbrella on the roof?"
@@ -184,7 +184,7 @@ def test_without_its_dataset_a_run_answers_only_with_given_answers(workspace: Wo
 def test_another_dataset_under_the_same_name_is_not_taken_for_it(workspace: Workspace) -> None:
     run = miniature.run("ldm", "task", workspace)
     manifest = workspace.dataset_dir("mini") / "dataset.json"
-    manifest.write_text(manifest.read_text().replace(run.manifest()["dataset"]["fingerprint"], "0" * 16))
+    old_format.rewrite(manifest, fingerprint="0" * 16)
     assert Asker(session(workspace), run).dataset is None
 
 

@@ -167,7 +167,7 @@ def test_a_disk_that_is_full_at_once_leaves_the_old_dataset(
     def full(path: Path, obj: Any) -> None:
         raise JobError("the disk is full")
 
-    monkeypatch.setattr(module, "write_json", full)
+    monkeypatch.setattr(module, "write_sealed", full)
     with pytest.raises(JobError, match="the disk is full"):
         build(built, force=True)
     assert contents(built.dataset_dir("mini")) == contents(whole.dataset_dir("mini"))
@@ -235,8 +235,8 @@ def test_too_few_images_are_an_error_that_names_them(empty: Workspace) -> None:
 
 @pytest.mark.parametrize(
     ("name", "damage", "words"),
-    [("dataset.json", b"{", "is damaged"), ("dataset.json", b"[]", "of another version"),
-     ("dataset.json", json.dumps({"schema_version": 99}).encode(), "of another version"),
+    [("dataset.json", b"{", "is damaged"), ("dataset.json", b"[]", "is damaged: expected an object"),
+     ("dataset.json", json.dumps({"schema_version": 0}).encode(), "is of another version"),
      ("tasks.jsonl", b"{}\n", "line 1 is damaged"),
      ("features/images-00001-of-00001.safetensors", b"short", "not a safetensors file"),
      ("features/texts.safetensors", None, "does not exist")],

@@ -22,7 +22,7 @@ from metavqa_cli.schema.events import Event, Reused, RunFinished, RunStarted, St
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors
 from metavqa_cli.store.workspace import Workspace
-from tests import miniature
+from tests import miniature, old_format
 from tests.engine.test_lineage import returned
 from tests.miniature import session
 
@@ -391,8 +391,7 @@ def test_the_same_cell_in_two_configurations_is_refused() -> None:
 def test_cells_of_another_dataset_are_refused(workspace: Workspace) -> None:
     run = measure("clip")
     manifest = workspace.dataset_dir("mini") / "dataset.json"
-    fingerprint = run.manifest()["dataset"]["fingerprint"]
-    manifest.write_text(manifest.read_text().replace(fingerprint, "0" * 16))
+    old_format.rewrite(manifest, fingerprint="0" * 16)
     with pytest.raises(UsageError, match=f"run {run.id} was made from the dataset 'mini' .*as it is now"):
         joined_cells([run], Bench(session(workspace)).dataset)
 

@@ -29,6 +29,7 @@ from metavqa_cli.tasks.index import SPLITS, IndexedTasks
 from metavqa_cli.tasks.taskset import Novelty, Split, Task, TaskSet, dump_tasks, load_tasks
 from tests import miniature
 from tests.bench.synthetic import Size, make_synthetic
+from tests.old_format import unseal_tensors
 
 CPU = torch.device("cpu")
 EMBED = 6
@@ -246,6 +247,7 @@ def test_what_is_judged_reads_its_tasks_once_and_names_an_image_once(
 
 def test_features_without_a_checksum_are_of_another_version(folder: Path) -> None:
     path = folder / "features" / "texts.safetensors"
+    unseal_tensors(path)
     path.write_bytes(path.read_bytes().replace(b"sha256", b"sha257"))
     with pytest.raises(JobError, match=r"texts\.safetensors was written by another version"):
         _ = DatasetFolder(folder).task_file

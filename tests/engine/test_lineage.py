@@ -29,7 +29,7 @@ from metavqa_cli.schema.events import Event, Narrated, Reused, RunFailed, RunFin
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
-from tests import miniature
+from tests import miniature, old_format
 from tests.miniature import CPU, session
 
 
@@ -173,8 +173,7 @@ def test_a_run_of_another_kind_dataset_or_configuration_is_refused(workspace: Wo
     with pytest.raises(UsageError, match=f"run {baseline.id} was made with another configuration"):
         returned(ensure.ensure_init(session(workspace, base_network={"hidden": 4}), baseline.id, False))
     manifest = workspace.dataset_dir("mini") / "dataset.json"
-    fingerprint = baseline.manifest()["dataset"]["fingerprint"]
-    manifest.write_text(manifest.read_text().replace(fingerprint, "0" * 16))
+    old_format.rewrite(manifest, fingerprint="0" * 16)
     with pytest.raises(UsageError, match=f"run {baseline.id} was made from the dataset 'mini' .* as it is now"):
         returned(ensure.ensure_init(here, baseline.id, False))
     with pytest.raises(MissingError, match="no finished multitask initialisation"):

@@ -1,7 +1,6 @@
 """What is read off finished cells and evaluations is what the tables say, and nothing in a folder makes it raise."""
 
 import gc
-import json
 import math
 import os
 import shutil
@@ -26,7 +25,7 @@ from metavqa_cli.schema.errors import MissingError
 from metavqa_cli.store.runs import Run, remove
 from metavqa_cli.store.tensors import load_arrays, load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
-from tests import miniature, sweeps
+from tests import miniature, old_format, sweeps
 from tests.cli.terminal import python
 
 RESAMPLES = 100
@@ -306,8 +305,7 @@ def test_without_stored_answers_there_are_no_judgements() -> None:
 
 
 def rewrite(run: Run, name: str, **values: Any) -> None:
-    path = run.path / name
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    old_format.rewrite(run.path / name, **values)
 
 
 def test_a_new_cell_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from metavqa_cli.schema.errors import BusyError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, ProgressMade
 from metavqa_cli.store import locks, runs
 from metavqa_cli.store.images import ImageFile, write_index
+from metavqa_cli.store.sealed import write_sealed
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.taskset import Task, TaskSet, dump_tasks
 
@@ -33,8 +34,7 @@ def tasks_of(images: list[str]) -> TaskSet:
 
 def record(folder: Path) -> Path:
     """Write the manifest of what is in ``folder``."""
-    manifest = {"schema_version": SCHEMA_VERSION, "files": describe_files(folder)}
-    (folder / "dataset.json").write_text(json.dumps(manifest))
+    write_sealed(folder / "dataset.json", {"schema_version": SCHEMA_VERSION, "files": describe_files(folder)})
     return folder
 
 
@@ -182,7 +182,7 @@ def test_sizes_and_digests_are_named(drawn: Path) -> None:
 
 @pytest.mark.parametrize("files", [None, [], {"tasks.jsonl": 3}])
 def test_a_manifest_without_a_record_is_a_difference_of_its_own(drawn: Path, files: Any) -> None:
-    (drawn / "dataset.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION, "files": files}))
+    write_sealed(drawn / "dataset.json", {"schema_version": SCHEMA_VERSION, "files": files})
     assert problems(drawn) == [("dataset.json", "unrecorded")]
 
 

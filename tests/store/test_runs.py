@@ -53,7 +53,7 @@ def test_the_key_changes_with_every_input_and_with_nothing_else() -> None:
 
 def test_the_key_changes_with_the_format_version(monkeypatch: pytest.MonkeyPatch) -> None:
     before = runs.run_key("zoo", {}, {}, "f00")
-    monkeypatch.setattr(runs, "SCHEMA_VERSION", runs.SCHEMA_VERSION + 1)
+    monkeypatch.setattr(runs, "KEY_VERSION", runs.KEY_VERSION + 1)
     assert runs.run_key("zoo", {}, {}, "f00") != before
 
 
@@ -215,7 +215,7 @@ def test_a_damaged_manifest_hides_only_its_own_run_and_can_be_removed(workspace:
     good, bad = make(workspace, seed=1), make(workspace, seed=2)
     (bad.path / "run.json").write_text(text)
     assert runs.list_runs(workspace) == [good]
-    with pytest.raises(JobError, match=f"metavqa runs rm {bad.id}"):
+    with pytest.raises(JobError, match="upgrade metavqa" if "99" in text else f"metavqa runs rm {bad.id}"):
         bad.manifest()
     runs.remove(runs.get(workspace, bad.id))
     assert workspace.run_ids() == [good.id]

@@ -63,7 +63,7 @@ from metavqa_cli.tui.widgets.picture import Gallery
 from metavqa_cli.tui.widgets.sweep_answers import SweepAnswers, SweepPictures
 from metavqa_cli.tui.widgets.sweep_form import SweepForm
 from metavqa_cli.tui.widgets.sweep_plot import SweepPlot
-from tests import miniature, sweeps
+from tests import miniature, old_format, sweeps
 from tests.cli.terminal import python
 from tests.tui.pilots import until
 
@@ -784,8 +784,7 @@ def test_a_live_gamma_ends_with_its_curve_and_with_its_dataset() -> None:
 
 
 def rewrite(run: Run, name: str, **values: Any) -> None:
-    path = run.path / name
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    old_format.rewrite(run.path / name, **values)
 
 
 def test_an_odd_value_is_named_and_when_it_is_mended_everything_goes_on(root: Path) -> None:
