@@ -109,10 +109,7 @@ class Run:
         return list(self.manifest().get("overrides", []))
 
     def _overridden(self, config: dict[str, Any]) -> dict[str, Any]:
-        try:
-            changes = {key: new for entry in self.overrides() for key, (_, new) in entry["changes"].items()}
-        except (JobError, MissingError):  # a damaged manifest is told of where it is asked for
-            return config
+        changes = {key: new for entry in self.overrides() for key, (_, new) in entry["changes"].items()}
         for key, new in changes.items():
             section, _, name = key.partition(".")
             config.setdefault(section, {})[name] = new
