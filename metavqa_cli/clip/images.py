@@ -1,8 +1,6 @@
 """Image files to RGB pixels, trusting nothing: sizes are checked before decoding, and a bad file costs one sentence."""
 
-import math
 import warnings
-from io import BytesIO
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import cast
@@ -10,12 +8,20 @@ from typing import cast
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from metavqa_cli.clip.archives import read_member
-from metavqa_cli.schema.errors import JobError, MissingError
+from metavqa_cli.clip.inspection import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    MAX_SECONDS,
+    Timed,
+    TooSlow,
+    too_many_parts,
+    too_many_scans,
+)
+from metavqa_cli.schema.errors import DeviceError, JobError, MetaVQAError, MissingError
 from metavqa_cli.store.images import SUFFIXES, ImageFile
 
-MAX_PIXELS = 100_000_000
 MAX_RATIO = 1000  # of the sides: a model that crops scales the shorter one to its own size, and the longer with it
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")  # no plugin that runs a program (EPS) or opens files
 WILDCARDS = frozenset("*?[")
 TURNS = {  # EXIF orientation -> what makes the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,39 +40,65 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 def open_image(file: Path | ImageFile) -> Image.Image:
     """The (first frame of the) image in ``file`` as upright RGB; transparent parts become white.
 
-    Raises ``MissingError`` when there is no such file (or archive, or member of it) and ``JobError`` when it is not an
-    image that can be judged.
+    The one gate: nothing else opens images. Size, format and cost are checked before anything is decoded.
+    Raises ``MissingError`` when there is no such file (or archive, or member of it), ``JobError`` when it is not an
+    image that can be judged, and ``DeviceError`` when the memory does not suffice.
     """
     path = file.path if isinstance(file, ImageFile) else file
     if isinstance(file, ImageFile) and file.packed:
-        return _decode(BytesIO(read_member(file.root, file.name)), f"{file.name} in {file.root}")
-    _check_file(path)
-    return _decode(path, str(path))
+        return _decode(read_member(file.root, file.name), f"{file.name} in {file.root}")
+    return _decode(_read(path), str(path))
 
 
-def _decode(source: Path | BytesIO, name: str) -> Image.Image:
+def _decode(data: bytes, name: str) -> Image.Image:
     try:
-        with Image.open(source, formats=FORMATS) as image:
-            if math.prod(image.size) > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            if max(image.size) > MAX_RATIO * min(image.size):
-                width, height = image.size
-                raise JobError(f"{name} is too narrow for a picture ({width} × {height} pixels); crop it")
+        if too_many_parts(data):
+            raise JobError(f"{name} is cut into too many or too large parts; convert it to PNG or JPEG")
+        with Image.open(Timed(data), formats=FORMATS) as image:
+            _check_size(image, data, name)
             return _upright_rgb(image)
-    except JobError:
+    except MetaVQAError:
         raise
     except UnidentifiedImageError:
-        raise JobError(f"{name} is not an image that can be read; convert it to PNG or JPEG") from None
+        known = "PNG, JPEG, GIF, WebP, BMP, TIFF or PPM"
+        raise JobError(f"{name} is not an image that can be read ({known}); convert it to PNG or JPEG") from None
     except Image.DecompressionBombError:
         raise JobError(f"{name} has too many pixels (more than {MAX_PIXELS:,}); make it smaller") from None
-    except PermissionError as error:
-        raise MissingError(f"{name} cannot be read: {error.strerror}; check its permissions") from None
+    except TooSlow:
+        raise JobError(f"{name} takes more than {MAX_SECONDS:g} s to decode; convert it to PNG or JPEG") from None
+    except MemoryError:
+        raise DeviceError(f"{name} needs more memory than there is; make it smaller") from None
     except Exception as error:  # a decoder raises whatever damaged bytes lead it to: struct.error, KeyError, …
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise JobError(f"{name} is damaged ({reason[:200]}); copy or convert it again") from error
 
 
-def _check_file(path: Path) -> None:
+def _check_size(image: Image.Image, data: bytes, name: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    if max(image.size) > MAX_RATIO * min(image.size):
+        raise JobError(f"{name} is too narrow for a picture ({width} × {height} pixels); crop it")
+    if too_many_scans(data, width, height):
+        raise JobError(f"{name} has too many scans for its size; convert it to PNG or JPEG anew")
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a regular file that is neither empty nor too large."""
+    size = _check_file(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(min(size, MAX_BYTES) + 1)  # of a file that grows meanwhile, one byte more at most
+    except PermissionError as error:
+        raise MissingError(f"{path} cannot be read: {error.strerror}; check its permissions") from None
+    except OSError as error:
+        raise JobError(f"{path} cannot be read: {error.strerror or error}; copy it again") from None
+    if len(data) > MAX_BYTES:
+        raise JobError(f"{path} has more than {MAX_BYTES:,} bytes; make it smaller")
+    return data
+
+
+def _check_file(path: Path) -> int:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
@@ -76,6 +108,7 @@ def _check_file(path: Path) -> None:
         raise JobError(f"{path} is not a file; name image files, folders or patterns like '*.png'")
     if status.st_size == 0:
         raise JobError(f"{path} is empty (0 bytes); copy it again")
+    return status.st_size
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

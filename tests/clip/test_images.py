@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metavqa_cli.clip.images import MAX_PIXELS, expand_images, open_image
+from metavqa_cli.clip.images import expand_images, open_image
+from metavqa_cli.clip.inspection import MAX_PIXELS
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # the module's own filter, which pytest replaces
@@ -98,9 +99,10 @@ def test_a_forbidden_file_is_not_called_damaged(tmp_path: Path, monkeypatch: pyt
     def refuse(*_arguments: object, **_options: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Image, "open", refuse)
+    path = saved(tmp_path, b"x")
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(MissingError, match=r"cannot be read: Permission denied; check its permissions"):
-        open_image(saved(tmp_path, b"x"))
+        open_image(path)
 
 
 def test_damage_of_any_kind_is_a_sentence(tmp_path: Path) -> None:
