@@ -15,7 +15,7 @@ from metavqa_cli.cli.options import (
     complete_run,
     workspace,
 )
-from metavqa_cli.store import runs
+from metavqa_cli.store import removal, runs
 from metavqa_cli.store.runs import Run
 
 LIST_COLUMNS = ("run", "kind", "state", "dataset", "created", "parents")
@@ -34,7 +34,9 @@ def ls(
 ) -> None:
     """List the runs of the workspace, oldest first."""
     here = workspace()
-    intact = found = runs.list_runs(here)
+    found = runs.list_runs(here)
+    listed = {run.id for run in found}
+    damaged = [name for name in here.run_ids() if name not in listed and not Run(here.runs_dir / name).is_intact()]
     if filter is not None:
         from metavqa_cli.tui.feed import read_runs
         from metavqa_cli.tui.filters import parse
@@ -42,13 +44,18 @@ def ls(
         wanted = parse(filter)
         kept = {view.id for view in read_runs(here, time.time()) if wanted(view)}
         found = [run for run in found if run.id in kept]
-    for name in sorted({*here.run_ids()} - {run.id for run in intact}):
+    for name in damaged:
         console.warn(f"run {name} has a damaged run.json; `metavqa runs rm {name}` removes it")
     if not found and filter is not None:
         console.narrate(f"no run in {here.root} matches {filter!r}")
     elif not found:
         console.narrate(f"no runs in {here.root}; `metavqa quickstart` makes the first ones")
-    console.emit([describe(run) for run in found], chosen_format(format, json), LIST_COLUMNS)
+    records = []
+    for run in found:
+        with runs.unless_removed(run):
+            records.append(describe(run))
+    held = any(record["holder"] for record in records)
+    console.emit(records, chosen_format(format, json), (*LIST_COLUMNS, "holder") if held else LIST_COLUMNS)
 
 
 @app.command()
@@ -89,7 +96,7 @@ def rm(
     newest_first = [run for run in reversed(runs.list_runs(workspace())) if run.id in chosen]
     damaged = [run for run in chosen.values() if run not in newest_first]
     for run in [*newest_first, *damaged]:
-        runs.remove(run, force)
+        removal.remove(run, force)
         console.narrate(f"removed {run.id}")
 
 
@@ -110,10 +117,10 @@ app.command()(curves)
 
 def describe(run: Run) -> dict[str, Any]:
     """The manifest and the state of a run, as listed and as JSON."""
-    manifest = run.manifest()
+    manifest, state = run.manifest(), run.state()
     extra = {key: value for key, value in manifest.items() if key not in ("id", "dataset", "schema_version")}
     return {
-        "run": run.id, **extra, "state": run.state(),
+        "run": run.id, **extra, "state": state, "holder": run.holder() if state == "running" else None,
         "dataset": manifest["dataset"].get("name"), "dataset_fingerprint": manifest["dataset"].get("fingerprint"),
         "parents": manifest["parents"],
     }  # fmt: skip

@@ -1,8 +1,9 @@
 """Runs and their parents: what a job is made from, whether it is already done, and how its record is kept."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,15 +25,16 @@ from metavqa_cli.engine.session import Session, memory_explained
 from metavqa_cli.engine.world import here
 from metavqa_cli.methods.registry import BY_KEY
 from metavqa_cli.schema.config import CONDITIONAL, RUN_SECTIONS, Config
-from metavqa_cli.schema.errors import InterruptedJob, JobError, MissingError, UsageError
+from metavqa_cli.schema.errors import InterruptedJob, JobError, MissingError, RemovedError, UsageError
 from metavqa_cli.schema.events import Event, Narrated, Reused, RunFailed, RunFinished, RunInterrupted, RunStarted
 from metavqa_cli.schema.layers import validate
-from metavqa_cli.store import locks, runs
+from metavqa_cli.store import locks, removal, runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
 
 MODEL_VERSION = 2
+TRIES = 5  # to begin a run that others remove at once
 TRAINED = ("baseline", "zoo", "hvae", "hyperclip", "ldm", "regression")  # kinds with a `metavqa train` of their own
 MEASURED_WITH = ("samples", "few_shot_steps", "few_shot_lr", "few_shot_z_lr")  # what a cell depends on of `eval`
 SHAPE = ("objective", "latent", "hidden")  # what the task-loss generator depends on of `hvae`
@@ -80,14 +82,11 @@ def perform(session: Session, kind: str, parents: Mapping[str, Run], extra: Resu
     unfinished run with the same key is resumed; with ``session.resume`` exactly that run, or ``UsageError``; with
     ``session.override`` also where the configuration differs in what may change (``engine.resuming``).
     """
-    world = here()
-    run = Run(session.workspace.runs_dir / world.decide(lambda: _chosen_run(session, kind, parents, extra).id))
-    if world.first and session.patience > locks.PATIENCE_SECONDS and run.state() == "running":
-        yield Narrated(f"waiting for run {run.id}, which is in use by {run.holder()}")
     with ExitStack() as held:
-        if world.decide(lambda: _is_finished(run, world.endured(session.patience), held)):
+        run, finished = yield from _taken(session, kind, parents, extra, held)
+        if finished:
             yield from _reused(run)
-        elif world.first:
+        elif here().first:
             yield from _recorded(run, _in_order(_overridden(session, run, parents, extra), work), session)
         else:
             yield from _followed(run, work)
@@ -103,11 +102,38 @@ def _in_order(first: Iterator[Event], work: Work) -> Work:
     return both
 
 
-def _is_finished(run: Run, patience: float, held: ExitStack) -> bool:
-    """Whether the run is done. If not, it is locked until ``held`` ends."""
+def _taken(
+    session: Session, kind: str, parents: Mapping[str, Run], extra: Result, held: ExitStack
+) -> Generator[Event, None, tuple[Run, bool]]:
+    """The run to be done, and whether it is done already; if not, it is locked until ``held`` ends.
+
+    One that another process removes between its choice and its lock is chosen, or made, again.
+    """
+    world, removed = here(), 0
+    while True:
+        run = Run(session.workspace.runs_dir / world.decide(lambda: _chosen_run(session, kind, parents, extra).id))
+        if world.first and session.patience > locks.PATIENCE_SECONDS and run.state() == "running":
+            yield Narrated(f"waiting for run {run.id}, which is in use by {run.holder()}")
+        try:
+            finished, left = world.decide(partial(_lock, run, world.endured(session.patience), held))
+        except RemovedError:
+            removed += 1
+            if session.resume is not None or removed == TRIES or run.path.is_dir():  # if it is there, a parent is not
+                raise
+            continue
+        if left is not None and world.first:
+            yield Narrated(f"took over run {run.id} from {left}, which was killed")
+        return run, finished
+
+
+def _lock(run: Run, patience: float, held: ExitStack) -> tuple[bool, str | None]:
+    """Whether the run is done. If not, it is locked until ``held`` ends, and whose it was who was killed at it."""
+    left = None
     if run.state() != "finished":
-        held.enter_context(run.lock(patience))
-    return run.state() == "finished"  # by another process, since we looked
+        left = held.enter_context(run.lock(patience))
+        removal.check_parents(run)
+    finished = run.state() == "finished"  # by another process, since we looked
+    return finished, None if left is None else left.name
 
 
 def _key(session: Session, kind: str, parents: Mapping[str, Run], extra: Result) -> str:
@@ -345,8 +371,10 @@ def _found_parent(
 
 
 def check_finished(run: Run) -> None:
-    """``MissingError`` with the command that finishes ``run`` when it has not finished."""
+    """``MissingError`` with the command that finishes ``run`` when it has not finished, or is not there any more."""
     if run.state() != "finished":
+        if not run.path.is_dir():
+            raise RemovedError(f"run {run.id} has been removed; `metavqa runs ls` lists what there is")
         again = f"`metavqa train {run.kind} --resume {run.id}`"
         way_out = f"finish it with {again if run.kind in TRAINED else 'the command that began it'}"
         raise MissingError(f"run {run.id} is {run.state()}, not finished; {way_out}")

@@ -28,6 +28,10 @@ class MissingError(MetaVQAError):
     exit_code = 3
 
 
+class RemovedError(MissingError):
+    """What was to be used was there a moment ago: another process has removed it since. Exit code 3."""
+
+
 class DeviceError(MetaVQAError):
     """Out of memory, or no such device. Exit code 4."""
 

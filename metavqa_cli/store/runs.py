@@ -1,7 +1,8 @@
 """Runs on disk: one folder each, whose state is read off its files, so that nothing can disagree with them.
 
 ``run.json`` (who it is), ``config.toml`` (fully resolved), ``events.jsonl`` (what happened), ``model.safetensors`` and
-``state.safetensors`` (weights; optimiser, RNG and step), ``result.json`` (only when finished), ``run.lock``.
+``state.safetensors`` (weights; optimiser, RNG and step), ``result.json`` (only when finished). The lock of a run lies
+beside its folder (``.ID.lock``) and stays when the run is removed: two processes must not hold two files of one name.
 
 ``run.json`` and ``result.json`` are sealed; the former holds the checksum of ``config.toml``, the latter what belongs
 to the finished run: its model's seal, and length and checksum of its log as it was then. Runs of before there were
@@ -11,14 +12,14 @@ seals (schema version 1) are read as they are, and sealed when they are gone on 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
+from metavqa_cli.schema.errors import JobError, MissingError, RemovedError, UsageError
 from metavqa_cli.schema.events import Event, RunFailed, RunInterrupted, RunStarted
 from metavqa_cli.schema.strict import check_types
 from metavqa_cli.store import locks, log
@@ -159,25 +160,33 @@ class Run:
         """The events from byte ``offset`` on, and the offset to ask for next (see ``log.read``)."""
         return log.read(self.events_path, offset)
 
-    def lock(self, patience: float = locks.PATIENCE_SECONDS) -> AbstractContextManager[None]:
-        """Hold this run for the body; ``BusyError`` names the run, the process and the age if it stays taken."""
-        return locks.hold(self._lock_path, f"run {self.id}", patience)
+    @contextmanager
+    def lock(self, patience: float = locks.PATIENCE_SECONDS) -> Iterator[locks.Owner | None]:
+        """Hold this run for the body, which gets the process that was killed while it held the run, if one was.
+
+        ``BusyError`` names the run, the process and the age if it stays taken; ``RemovedError`` if it is not there.
+        """
+        with locks.hold(self.lock_path, f"run {self.id}", patience) as left:
+            if not self.path.is_dir():
+                way_out = "run the command again, or choose another one from `metavqa runs ls`"
+                raise RemovedError(f"run {self.id} has been removed meanwhile; {way_out}")
+            yield left
 
     def holder(self) -> str:
         """Who holds the run, where and since when, as far as that is known."""
-        return str(self.owner() or "another process")
+        return locks.holder(self.lock_path)
 
     def owner(self) -> locks.Owner | None:
         """The process that last held the run, as far as that is known."""
-        return locks.read_owner(self._lock_path)
+        return locks.read_owner(self.lock_path)
 
     def is_held(self) -> bool:
         """Whether a living process works on this run."""
-        return locks.is_held(self._lock_path)
+        return locks.is_held(self.lock_path)
 
     @property
-    def _lock_path(self) -> Path:
-        return self.path / "run.lock"
+    def lock_path(self) -> Path:
+        return self.path.with_name(f".{self.id}.lock")
 
 
 def run_key(kind: str, sections: dict[str, Any], parents: dict[str, str], dataset_fingerprint: str) -> str:
@@ -192,9 +201,16 @@ def run_key(kind: str, sections: dict[str, Any], parents: dict[str, str], datase
 
 def list_runs(workspace: Workspace, prefix: str = "") -> list[Run]:
     """All runs with an intact manifest (whose id begins with ``prefix``), oldest first."""
-    names = [name for name in workspace.run_ids() if name.startswith(prefix)]
-    runs = [run for run in (Run(workspace.runs_dir / name) for name in names) if run.is_intact()]
-    return sorted(runs, key=lambda run: (run.manifest()["created"], run.id))
+    return [run for run, _ in manifests(workspace, prefix)]
+
+
+def manifests(workspace: Workspace, prefix: str = "") -> list[tuple[Run, dict[str, Any]]]:
+    """As ``list_runs``, each with its manifest as it was read at this moment: the run may be gone at the next."""
+    found = []
+    for run in (Run(workspace.runs_dir / name) for name in workspace.run_ids() if name.startswith(prefix)):
+        with suppress(JobError, MissingError):
+            found.append((run, run.manifest()))
+    return sorted(found, key=lambda pair: (pair[1]["created"], pair[0].id))
 
 
 def find(workspace: Workspace, kind: str, key: str) -> Run | None:
@@ -202,7 +218,7 @@ def find(workspace: Workspace, kind: str, key: str) -> Run | None:
 
     Reads only the folders that can hold it, by their names: a table asks for hundreds of runs among hundreds.
     """
-    own = [run for run in list_runs(workspace, prefix=_base(kind, key)) if run.manifest()["key"] == key]
+    own = [run for run, manifest in manifests(workspace, prefix=_base(kind, key)) if manifest["key"] == key]
     finished = [run for run in own if run.state() == "finished"]
     return next(reversed(finished or own), None)
 
@@ -229,14 +245,25 @@ def newest(
     One that ``rather`` accepts too goes before newer ones that it does not.
     """
     second = None
-    for run in reversed(list_runs(workspace)):
-        if run.kind != kind or (finished and run.state() != "finished"):
+    for run, manifest in reversed(manifests(workspace)):
+        if manifest["kind"] != kind or (finished and run.state() != "finished"):
             continue
-        if match is None or match(run):
-            if rather is None or rather(run):
-                return run
-            second = second or run
+        with unless_removed(run):
+            if match is None or match(run):
+                if rather is None or rather(run):
+                    return run
+                second = second or run
     return second
+
+
+@contextmanager
+def unless_removed(run: Run) -> Iterator[None]:
+    """End the body without an error when it fails because another process removed ``run`` meanwhile."""
+    try:
+        yield
+    except (MissingError, OSError):
+        if run.path.is_dir():
+            raise
 
 
 def get(workspace: Workspace, name: str) -> Run:
@@ -283,19 +310,6 @@ def create(
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def remove(run: Run, force: bool = False) -> None:
-    """Delete a run. ``BusyError`` while it runs; ``UsageError`` when others were made from it, unless ``force``."""
-    children = [other.id for other in list_runs(_workspace_of(run)) if run.id in other.manifest()["parents"].values()]
-    if children and not force:
-        raise UsageError(f"run {run.id} is a parent of {', '.join(children)}; remove those first, or add --force")
-    doomed = run.path.with_name(temporary_name())
-    with explained(run.path):
-        if run.is_held():
-            raise BusyError(f"run {run.id} is in use by {run.holder()}; stop it before removing it")
-        run.path.rename(doomed)  # one step: a kill during the deletion leaves no half run behind
-        shutil.rmtree(doomed)
-
-
 def _move_in(draft: Path, manifest: dict[str, Any], config: dict[str, Any], fresh: bool) -> Run:
     """Write the draft folder and rename it to the first id that is free; to none if another process was faster."""
     import tomlkit
@@ -311,8 +325,9 @@ def _move_in(draft: Path, manifest: dict[str, Any], config: dict[str, Any], fres
             if not run.path.exists() and _rename(draft, run.path):
                 sync_folder(run.path.parent)
                 return run
-        if not fresh and run.is_intact() and run.manifest()["key"] == manifest["key"]:
-            return run
+        with suppress(JobError, MissingError):  # one that is damaged, or removed again meanwhile
+            if not fresh and run.manifest()["key"] == manifest["key"]:
+                return run
         number += 1
 
 
@@ -335,10 +350,6 @@ def _rename(draft: Path, target: Path) -> bool:
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in values.items() if value is not None}
     return {name: _without_none(value) if isinstance(value, dict) else value for name, value in kept.items()}
-
-
-def _workspace_of(run: Run) -> Workspace:
-    return Workspace(run.path.parent.parent)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

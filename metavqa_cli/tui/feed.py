@@ -20,6 +20,7 @@ from metavqa_cli.schema.events import (
     StepLogged,
     ValidationMeasured,
 )
+from metavqa_cli.store.locks import Owner
 from metavqa_cli.store.runs import Run, RunState
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tui.series import Series
@@ -61,6 +62,8 @@ class RunView:
     message: str | None
     """What the person saw when the run failed; else why its log cannot be read."""
     read_at: float = field(compare=False)
+    holder: Owner | None = None
+    """The process that works on it, where that is known."""
 
     @property
     def age(self) -> float:
@@ -210,7 +213,7 @@ class _Watched:
             self.run.id, self.run.path, self.kind, self.variant, state, self.step, self.total,
             1.0 if state == "finished" else progress, metric, measured, self.created,
             max([self.created, *written]), self.parents, self.dataset, self.seed,
-            self.message if state == "failed" else self.tail.trouble, now,
+            self.message if state == "failed" else self.tail.trouble, now, self._holder(state),
         )  # fmt: skip
 
     def _follow(self) -> None:
@@ -249,6 +252,10 @@ class _Watched:
             except OSError:  # its log cannot be read, which the message says
                 return "stale"
         return self.ending[1]
+
+    def _holder(self, state: RunState) -> Owner | None:
+        owner = self.run.owner() if state == "running" else None
+        return None if owner is None or owner.gone else owner
 
     def _result_stamp(self) -> Stamp | None:
         with suppress(OSError):

@@ -140,21 +140,21 @@ class Jobs:
 
 
 def stop_run(run: Run) -> int:
-    """Ask the process that works on ``run`` to write a checkpoint and to end; returns its number. ``UsageError`` else.
-
-    Only a number above zero is one process: to the system, 0 is this whole group and -1 is everything.
-    """
+    """Ask the process that works on ``run`` to write a checkpoint and to end; its number. ``UsageError`` else."""
     if not run.is_held():
         raise UsageError(f"run {run.id} is not running")
     owner = run.owner()
-    if owner is None or type(owner.pid) is not int or owner.pid <= 0:
+    if owner is None:
         raise UsageError(f"run {run.id} is running, but not known in which process; stop it where it was started")
     if owner.host != socket.gethostname():
         raise UsageError(f"run {run.id} is running on {owner.host}; stop it there: kill -INT {owner.pid}")
+    ended = UsageError(f"process {owner.pid} of run {run.id} has just ended")
+    if owner.gone:  # another process may have its number now
+        raise ended
     try:
         os.kill(owner.pid, signal.SIGINT)
     except (ProcessLookupError, OverflowError):
-        raise UsageError(f"process {owner.pid} of run {run.id} has just ended") from None
+        raise ended from None
     except PermissionError:
         raise UsageError(f"process {owner.pid} of run {run.id} is somebody else's; ask its owner to stop it") from None
     return owner.pid

@@ -11,7 +11,7 @@ from textual.message import Message
 
 from metavqa_cli.engine.configuration import preset_names
 from metavqa_cli.schema.errors import MetaVQAError
-from metavqa_cli.store import runs as store
+from metavqa_cli.store import removal
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tui.beside import beside, post
 from metavqa_cli.tui.commands import first_wish, resuming
@@ -96,7 +96,7 @@ def delete(room: Room, view: RunView) -> None:
 
 def _remove(room: Room, view: RunView, force: bool) -> None:
     def work() -> str:
-        store.remove(Run(view.path), force)
+        removal.remove(Run(view.path), force)
         return f"removed {view.id}"
 
     _do(room, work, f"remove {view.id}")

@@ -181,6 +181,8 @@ def details(view: RunView, views: Sequence[RunView], look: Look) -> list[tuple[s
         rows.append(("used by", f"{', '.join(made[:MOST_CHILDREN])}{more}"))
     if view.message:
         rows.insert(3, ("error", view.message))
+    if view.holder is not None:
+        rows.insert(3, ("held by", f"{view.holder.name}, for {duration(view.read_at - view.holder.since)}"))
     return [(name, look.text(text)) for name, text in rows]
 
 

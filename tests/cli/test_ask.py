@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from metavqa_cli.store import runs
+from metavqa_cli.store import removal, runs
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.cli.pipeline import data, furnished, photos
@@ -263,7 +263,7 @@ def test_a_model_and_a_dataset_that_do_not_belong_together(metavqa: Terminal) ->
 
 def test_without_any_model_the_commands_that_make_one_are_named(metavqa: Terminal, full: Workspace) -> None:
     for run in reversed(runs.list_runs(full)):
-        runs.remove(run)
+        removal.remove(run)
     done = metavqa("ask", QUESTION, *photos(1))
     assert (done.code, done.out) == (3, "")
     assert (

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from metavqa_cli.engine.predictions import ANSWERS
-from metavqa_cli.store import runs
+from metavqa_cli.store import removal, runs
 from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
@@ -74,7 +74,7 @@ def test_csv_is_csv(metavqa: Terminal) -> None:
 
 def test_with_parents_trains_and_measures(metavqa: Terminal, full: Workspace) -> None:
     for run in reversed(runs.list_runs(full)):
-        runs.remove(run)
+        removal.remove(run)
     rows = data(metavqa("eval", "--with-parents", *OPTIONS, "--set", "hvae.objective=weights", "--json"))
     assert {row["objective"] for row in rows} == {None, "weights"}
     assert sorted(run.kind for run in runs.list_runs(full)) == ["baseline", "eval", "hvae", "ldm", "zoo"]
@@ -97,7 +97,7 @@ def test_what_cannot_be_measured_is_one_sentence(args: list[str], code: int, sen
 
 def test_a_removed_parent_is_named(metavqa: Terminal, full: Workspace) -> None:
     generator = miniature.run("hvae", "task", full)
-    runs.remove(generator, force=True)
+    removal.remove(generator, force=True)
     done = metavqa("eval", miniature.run("ldm", "task").id, "--gamma", "0.25")
     assert (done.code, done.out) == (3, "")
     assert f"was made from generator {generator.id!r}, which is gone" in done.err

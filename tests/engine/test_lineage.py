@@ -26,7 +26,7 @@ from metavqa_cli.schema.errors import (
     UsageError,
 )
 from metavqa_cli.schema.events import Event, Narrated, Reused, RunFailed, RunFinished, RunInterrupted, RunStarted
-from metavqa_cli.store import runs
+from metavqa_cli.store import removal, runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature, old_format
@@ -123,7 +123,7 @@ def test_a_missing_parent_is_named_with_its_command(
 
 
 def test_a_missing_zoo_is_named_with_its_command(workspace: Workspace) -> None:
-    runs.remove(miniature.run("zoo", workspace=workspace), force=True)
+    removal.remove(miniature.run("zoo", workspace=workspace), force=True)
     here = session(workspace, hvae={"objective": "weights"})
     with pytest.raises(MissingError, match=r"there is no zoo .*`metavqa train zoo`, or add --with-parents"):
         list(JOBS["hvae"](here, workspace))
@@ -152,7 +152,7 @@ def test_with_parents_makes_what_is_missing_and_nothing_else(
 
 
 def test_forcing_a_job_does_not_force_its_parents(workspace: Workspace) -> None:
-    runs.remove(miniature.run("ldm", "task", workspace), force=True)
+    removal.remove(miniature.run("ldm", "task", workspace), force=True)
     before = set(workspace.run_ids())
     made = returned(ensure.made_ldm(session(workspace, force=True), "task"))
     assert set(workspace.run_ids()) - before == {made.id}
@@ -161,7 +161,7 @@ def test_forcing_a_job_does_not_force_its_parents(workspace: Workspace) -> None:
 def test_a_parent_that_was_removed_is_named(workspace: Workspace) -> None:
     model = miniature.run("ldm", "task", workspace)
     parent = parent_run(model, "generator")
-    runs.remove(parent, force=True)
+    removal.remove(parent, force=True)
     with pytest.raises(MissingError, match=f"run {model.id} was made from generator '{parent.id}', which is gone"):
         HyperLdm(model, CPU, miniature.config().sampling)
 

@@ -19,7 +19,7 @@ from metavqa_cli.schema.events import (
     ValidationMeasured,
 )
 from metavqa_cli.schema.layers import flatten
-from metavqa_cli.store import runs
+from metavqa_cli.store import removal, runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors
 from metavqa_cli.store.workspace import Workspace
@@ -107,7 +107,7 @@ def train_with(workspace: Workspace, fault: two_processes.Fault) -> list[tuple[i
 def test_a_training_survives_the_loss_of_any_process_and_goes_on_with_any_number(workspace: Workspace) -> None:
     """The second process is killed, then the first, then the second one is told to stop, then one process ends it."""
     expected = miniature.run("ldm", "weights")
-    runs.remove(run := runs.get(workspace, expected.id), force=True)
+    removal.remove(run := runs.get(workspace, expected.id), force=True)
     first, second = train_with(workspace, (1, 1, signal.SIGKILL))
     assert (first[:2], second[0]) == ((1, ""), -signal.SIGKILL)
     assert "another process of this job ended" in first[2] and f"--resume {run.id}" in first[2]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, RunFailed, RunInterrupted, RunStarted, StepLogged
-from metavqa_cli.store import runs
+from metavqa_cli.store import removal, runs
 from metavqa_cli.store.workspace import Workspace
 
 CONFIG: dict[str, Any] = {"seed": 0, "ldm": {"hidden": (256, 512), "gamma": None, "lr": 1e-3}}
@@ -202,12 +202,12 @@ def test_remove_protects_running_runs_and_parents(workspace: Workspace) -> None:
     parent = make(workspace)
     child = make(workspace, kind="hvae", parents={"zoo": parent.id})
     with parent.lock(), pytest.raises(BusyError, match="in use by process"):
-        runs.remove(parent, force=True)
+        removal.remove(parent, force=True)
     with pytest.raises(UsageError, match=f"parent of {child.id}.*--force"):
-        runs.remove(parent)
-    runs.remove(parent, force=True)
-    runs.remove(child)
-    assert list(workspace.runs_dir.iterdir()) == []
+        removal.remove(parent)
+    removal.remove(parent, force=True)
+    removal.remove(child)
+    assert workspace.run_ids() == [] and {path.suffix for path in workspace.runs_dir.iterdir()} == {".lock"}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 99}', "\x00\xff"])
@@ -217,7 +217,7 @@ def test_a_damaged_manifest_hides_only_its_own_run_and_can_be_removed(workspace:
     assert runs.list_runs(workspace) == [good]
     with pytest.raises(JobError, match="upgrade metavqa" if "99" in text else f"metavqa runs rm {bad.id}"):
         bad.manifest()
-    runs.remove(runs.get(workspace, bad.id))
+    removal.remove(runs.get(workspace, bad.id))
     assert workspace.run_ids() == [good.id]
 
 

@@ -17,7 +17,7 @@ from textual.widgets import Input, OptionList
 from metavqa_cli.engine.ask import Asker
 from metavqa_cli.engine.request import Request
 from metavqa_cli.schema.errors import MissingError
-from metavqa_cli.store import runs
+from metavqa_cli.store import removal, runs
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tui.app import Dashboard, make_app
 from metavqa_cli.tui.asking import Asking, Status
@@ -567,7 +567,7 @@ def test_a_run_that_is_deleted_while_loaded_is_said_and_still_answers(folder: Pa
     async def test(visit: Visit) -> None:
         loaded = visit.app.asking.status.run
         assert loaded is not None
-        runs.remove(runs.get(workspace, loaded), force=True)
+        removal.remove(runs.get(workspace, loaded), force=True)
         await visit.until(lambda: f"the run {loaded} is gone" in visit.room.troubles.get("run", ""))
         result = await visit.ask(question())
         assert result.run == loaded

@@ -15,7 +15,7 @@ from metavqa_cli.engine import judging
 from metavqa_cli.engine.ask import Asker
 from metavqa_cli.engine.request import Request
 from metavqa_cli.schema.errors import JobError
-from metavqa_cli.store import runs
+from metavqa_cli.store import removal, runs
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tui import results
 from metavqa_cli.tui.asking import Asking, Cancelled, Checkpoint, Status, sentence
@@ -162,11 +162,11 @@ def test_a_deleted_run_or_parent_is_named(tmp_path: Path) -> None:
     workspace = miniature.copy(tmp_path / "workspace")
     run = miniature.run("ldm", "task")
     generator = run.manifest()["parents"]["generator"]
-    runs.remove(runs.get(workspace, generator), force=True)
+    removal.remove(runs.get(workspace, generator), force=True)
     asking = Asking(workspace)
     asking.load(run.id)
     assert generator in str(submit(asking, lambda *_: "never").wait())
-    runs.remove(runs.get(workspace, run.id), force=True)
+    removal.remove(runs.get(workspace, run.id), force=True)
     asking.load(run.id)
     assert f"there is no run {run.id!r}" in str(submit(asking, lambda *_: "never").wait())
 

@@ -22,7 +22,7 @@ from metavqa_cli.schema.events import (
     ValidationMeasured,
     to_record,
 )
-from metavqa_cli.store import runs
+from metavqa_cli.store import removal, runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tui.feed import Curves, Follower, RunsFeed, RunView, Tail, read_runs
@@ -442,7 +442,7 @@ def test_runs_that_vanish_are_gone_and_one_made_again_is_another(workspace: Work
     run.append(RunStarted(run.id, "ldm", 10))
     run.append(step(4))
     assert feed.read(NOW)[0].step == 4
-    runs.remove(run)
+    removal.remove(run)
     assert feed.read(NOW) == ()
     assert make(workspace, seed=1).id == run.id
     assert (feed.read(NOW)[0].step, feed.read(NOW)[0].total_steps) == (None, None)

@@ -13,6 +13,7 @@ import pytest
 
 from metavqa_cli.schema.errors import JobError, UsageError
 from metavqa_cli.store.atomic import write_json
+from metavqa_cli.store.locks import sidecar
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tui.jobs import Job, Jobs, command_line, stop_run
@@ -44,6 +45,7 @@ raise SystemExit(130)
 HOLDS = """
 import sys, time
 from pathlib import Path
+from metavqa_cli.store.locks import sidecar
 from metavqa_cli.store.runs import Run
 with Run(Path(sys.argv[1])).lock():
     try:
@@ -289,7 +291,7 @@ def test_a_run_that_nobody_works_on_is_not_running(run: Run) -> None:
 def owner(run: Run, **changes: object) -> None:
     """Say that somebody else holds the run."""
     record = {"pid": os.getpid(), "host": socket.gethostname(), "since": 0.0}
-    write_json(run.path / "run.lock.json", {**record, **changes})
+    write_json(sidecar(run.lock_path), {**record, **changes})
 
 
 def test_on_another_machine_it_says_what_to_type_there(run: Run, holder: "subprocess.Popen[str]") -> None:

@@ -1,0 +1,104 @@
+"""Removing runs while other processes work: nobody loses what it is making something from.
+
+A run is removed by whoever holds it. Whoever begins one holds that first and then looks at its ancestors; whoever
+removes an ancestor holds that first and then looks for such runs: of the two, one always sees the other.
+"""
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+
+from metavqa_cli.schema.errors import BusyError, RemovedError, UsageError
+from metavqa_cli.store import locks
+from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name
+from metavqa_cli.store.runs import Run, manifests
+from metavqa_cli.store.workspace import Workspace
+
+ABANDONED_SECONDS = 3600.0  # after which a folder in the making, or in deletion, has nobody who is at it
+Parents = Mapping[str, Sequence[str]]
+
+
+def remove(run: Run, force: bool = False) -> None:
+    """Delete a run. ``BusyError`` while it runs, or while a run is at work that is made from it, or from such a one.
+
+    ``UsageError`` when others were made from it, unless ``force``; ``RemovedError`` when another process was faster.
+    """
+    workspace = _workspace_of(run)
+    with run.lock():
+        made = _parents(workspace)
+        children = [name for name, parents in made.items() if run.id in parents]
+        for child in _descendants(run.id, made):
+            if (other := Run(run.path.with_name(child))).is_held():
+                maker = f"run {child}, which is made from it by {other.holder()}"
+                raise BusyError(f"run {run.id} is in use by {maker}; stop that before removing it")
+        if children and not force:
+            raise UsageError(f"run {run.id} is a parent of {', '.join(children)}; remove those first, or add --force")
+        doomed = run.path.with_name(temporary_name())
+        with explained(run.path):
+            run.path.rename(doomed)  # one step: a kill during the deletion leaves no half run behind
+            shutil.rmtree(doomed)
+    sweep(workspace)
+
+
+def check_parents(run: Run) -> None:
+    """See that nobody removes what ``run``, which the caller holds, is made from; from now on nobody can.
+
+    ``RemovedError`` when a parent is gone, ``BusyError`` when another process holds an ancestor and does not let go.
+    """
+    made = _parents(_workspace_of(run))
+    for name in made.get(run.id, ()):
+        if name not in made:
+            raise _lost(run, name)
+    for name in _ancestors(run.id, made):
+        ancestor = Run(run.path.with_name(name))
+        give_up = time.monotonic() + locks.PATIENCE_SECONDS
+        while ancestor.is_held():
+            if time.monotonic() > give_up:
+                raise BusyError(f"run {name}, which {run.id} is made from, is in use by {ancestor.holder()}; "
+                                "wait for it to end, or stop it")  # fmt: skip
+            time.sleep(0.02)
+        if not ancestor.path.is_dir():
+            raise _lost(run, name)
+
+
+def sweep(workspace: Workspace, age: float = ABANDONED_SECONDS) -> None:
+    """Delete the folders of runs in the making, or in deletion, whose process was killed more than ``age`` s ago."""
+    for found in workspace.runs_dir.glob(f"{TEMPORARY}*"):
+        try:
+            abandoned = time.time() - found.stat().st_mtime > age
+        except OSError:  # gone since we looked
+            continue
+        if abandoned and found.is_dir():
+            shutil.rmtree(found, ignore_errors=True)
+        elif abandoned:
+            found.unlink(missing_ok=True)
+
+
+def _lost(run: Run, parent: str) -> RemovedError:
+    return RemovedError(f"run {parent}, which {run.id} is made from, has been removed meanwhile; "
+                        "make it again with --with-parents, or choose another one")  # fmt: skip
+
+
+def _parents(workspace: Workspace) -> Parents:
+    """The ids of the parents of every run, by its id."""
+    return {run.id: [*map(str, manifest["parents"].values())] for run, manifest in manifests(workspace)}
+
+
+def _descendants(name: str, made: Parents) -> list[str]:
+    """What was made from ``name``, and from that in turn."""
+    found = [name]
+    for parent in found:
+        found += [child for child, parents in made.items() if parent in parents and child not in found]
+    return found[1:]
+
+
+def _ancestors(name: str, made: Parents) -> list[str]:
+    """What ``name`` was made from, and that in turn, as far as it is there."""
+    found = [name]
+    for child in found:
+        found += [parent for parent in dict.fromkeys(made.get(child, ())) if parent in made and parent not in found]
+    return found[1:]
+
+
+def _workspace_of(run: Run) -> Workspace:
+    return Workspace(run.path.parent.parent)
