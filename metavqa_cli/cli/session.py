@@ -129,9 +129,11 @@ def _recipe(
 ) -> dict[str, Any] | None:
     """What the configured dataset was built with; None when it is not built. ``UsageError`` when told otherwise."""
     from metavqa_cli.engine.manifest import open_manifest
+    from metavqa_cli.engine.site import await_entrance
     from metavqa_cli.schema.layers import flatten
 
     name = resolve_config(preset, config, sets, flags).config.dataset.name
+    await_entrance(workspace().dataset_dir(name))
     if name not in workspace().datasets():
         return None
     whole = open_manifest(workspace(), name)[1]["recipe"]

@@ -70,9 +70,10 @@ class Asker:
         """The question embeddings [task, E] of the training tasks, whitened as the run sees them, with unit norm."""
         if self.dataset is None:
             return torch.zeros(0, self.encoder.embed, device=self.device)
-        store = self.dataset.text_features
-        rows = {text: row for row, text in enumerate(store.ids)}
-        e = torch.from_numpy(store.rows([rows[question] for question in self.known])).to(self.device)
+        with self.dataset.unchanged():
+            store = self.dataset.text_features
+            rows = {text: row for row, text in enumerate(store.ids)}
+            e = torch.from_numpy(store.rows([rows[question] for question in self.known])).to(self.device)
         return normalize(self.ldm.sampler.whitener(e), dim=1)
 
     def ask(

@@ -73,7 +73,9 @@ def build_dataset(session: Session, part: Shard = WHOLE) -> Iterator[Event]:
     wanted = recipe(session.config)
     with memory_explained():
         if part == WHOLE and world.first:
-            with held(folder, session.patience):
+            with held(folder, session.patience) as left:
+                if left is not None:
+                    yield Narrated(f"took over dataset {folder.name} from {left.name}, which was killed")
                 refuse_shards(folder)
                 site = _begun(session, folder, wanted)
                 yield from _reused(folder) if site is None else _build(session, site, wanted)

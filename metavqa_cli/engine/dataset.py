@@ -1,8 +1,8 @@
 """A complete dataset on disk: its manifest, tasks, places of images, features, and its tasks as tensors."""
 
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,8 @@ from metavqa_cli.engine import indexing
 from metavqa_cli.engine.indexing import open_tasks
 from metavqa_cli.engine.manifest import read_manifest
 from metavqa_cli.engine.site import ANNOTATIONS, FEATURES, IMAGES, INDEX, MANIFEST, TASKS, TEXTS
-from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError
+from metavqa_cli.engine.usage import reads
+from metavqa_cli.schema.errors import BusyError, JobError, MetaVQAError, MissingError, RemovedError
 from metavqa_cli.store.features import FeatureStore
 from metavqa_cli.store.images import ImageFile, local_files, read_index
 from metavqa_cli.store.mapped import MappedRows
@@ -42,7 +43,36 @@ class DatasetFolder:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """``dataset.json``; errors as ``read_manifest``."""
+        _ = self._begun
         return read_manifest(self.path)
+
+    @cached_property
+    def _begun(self) -> indexing.Stamp:
+        """Which manifest this is about; none while the dataset is in the making."""
+        return indexing.stamp(self.path / MANIFEST)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """What is opened and read in the body is of one dataset, that of the manifest; afterwards files may be moved.
+
+        ``BusyError`` when another process has put another one in its place, ``RemovedError`` when it removed it.
+        """
+        begun = self._begun
+        try:
+            yield
+        except (MetaVQAError, OSError, ValueError, KeyError, IndexError):  # parts of two may not fit together
+            self._compare(begun)
+            raise
+        self._compare(begun)
+
+    def _compare(self, begun: indexing.Stamp) -> None:
+        if begun in (indexing.NONE, found := indexing.stamp(self.path / MANIFEST)):
+            return
+        name = self.path.name
+        if found == indexing.NONE:
+            raise RemovedError(f"the dataset {name!r} was removed by another process while this one read it")
+        raise BusyError(f"the dataset {name!r} was built anew by another process while this one read it; "
+                        "run the command again")  # fmt: skip
 
     @property
     def fingerprint(self) -> str:
@@ -52,33 +82,39 @@ class DatasetFolder:
     def tasks(self) -> TaskSet:
         """All tasks; of a finished dataset each is read when it is asked for."""
         finished = (self.path / MANIFEST).is_file() and self.manifest["encoder"] is not None
-        if finished:
-            with suppress(MetaVQAError):  # features that are gone or damaged: tasks can be read all the same
-                return TaskSet(IndexedTasks(self.task_file, self.task_file.index.in_file))
-        return load_tasks(self.path / TASKS)
+        with self.unchanged():
+            if finished:
+                with suppress(MetaVQAError):  # features that are gone or damaged: tasks can be read all the same
+                    return TaskSet(IndexedTasks(self.task_file, self.task_file.index.in_file))
+            return load_tasks(self.path / TASKS)
 
     @cached_property
     def questions(self) -> TaskSet:
         """The tasks without their examples, read in a tenth of the time."""
-        return load_tasks(self.path / TASKS, examples=False)
+        with self.unchanged():
+            return load_tasks(self.path / TASKS, examples=False)
 
     @cached_property
     def task_file(self) -> TaskFile:
         """The tasks with their index. Errors as ``open_tasks``."""
-        return open_tasks(self.path)
+        with self.unchanged():
+            return open_tasks(self.path)
 
     @cached_property
     def annotations(self) -> Annotations | None:
         """What VQA's annotators said; None where the source has no annotations."""
-        return load_annotations(self.path / ANNOTATIONS)
+        with self.unchanged():
+            return load_annotations(self.path / ANNOTATIONS)
 
     @cached_property
     def image_features(self) -> ShardedFeatures:
-        return ShardedFeatures.open(self.path / FEATURES, "images")
+        with self.unchanged():
+            return ShardedFeatures.open(self.path / FEATURES, "images")
 
     @cached_property
     def text_features(self) -> FeatureStore:
-        return FeatureStore.open(self.path / FEATURES / TEXTS)
+        with self.unchanged():
+            return FeatureStore.open(self.path / FEATURES / TEXTS)
 
     @cached_property
     def image_files(self) -> dict[str, ImageFile]:
@@ -109,11 +145,12 @@ class DatasetFolder:
     def _table(self, kind: str, device: torch.device) -> Tensor | Mapped:
         """The features, checked; in memory if they are small, or fit on the GPU, else read when asked for."""
         if (kind, device) not in self._tables:
-            store = self.image_features if kind == "images" else self.text_features
-            if store.nbytes <= room_on(device):
-                self._tables[kind, device] = torch.from_numpy(store.verified()).to(device)
-            else:
-                self._tables[kind, device] = Mapped(mapped_features(store), device)
+            with self.unchanged():
+                store = self.image_features if kind == "images" else self.text_features
+                if store.nbytes <= room_on(device):
+                    self._tables[kind, device] = torch.from_numpy(store.verified()).to(device)
+                else:
+                    self._tables[kind, device] = Mapped(mapped_features(store), device)
         return self._tables[kind, device]
 
 
@@ -149,6 +186,7 @@ def mapped_features(store: ShardedFeatures | FeatureStore) -> MappedRows:
 def open_dataset(workspace: Workspace, name: str) -> DatasetFolder:
     """The dataset ``name`` with its features; ``MissingError`` with the command that makes what is not there."""
     folder = DatasetFolder(workspace.dataset_dir(name))
+    reads(folder.path, folder)
     if folder.manifest["encoder"] is None:
         raise MissingError(f"the dataset {name!r} has tasks, but no features; run its `metavqa dataset build` again "
                            "without --tasks-only")  # fmt: skip

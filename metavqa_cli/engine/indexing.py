@@ -32,6 +32,7 @@ READ_ALWAYS = 64 * 2**20  # bytes of tasks whose SHA-256 is compared at each ope
 PATIENCE = 600  # seconds until a process stops waiting for one that makes the index, and makes its own
 TRIES = 3
 Stamp = tuple[int, int, int]  # which file it is, its size and when it was written (ns)
+NONE: Stamp = (0, 0, 0)
 
 
 def open_tasks(folder: Path) -> TaskFile:
@@ -126,7 +127,7 @@ def _compiled(folder: Path, images: ShardedFeatures, texts: FeatureStore) -> Tas
 def stamp(path: Path) -> Stamp:
     """What changes when ``path`` is replaced; zeros when there is no such file."""
     if not path.is_file():
-        return 0, 0, 0  # ``read_tasks`` says what is wrong
+        return NONE  # ``read_tasks`` says what is wrong
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from metavqa_cli.engine.site import MANIFEST
+from metavqa_cli.engine.site import MANIFEST, await_entrance
 from metavqa_cli.schema.errors import JobError, MissingError
 from metavqa_cli.schema.strict import check_types
 from metavqa_cli.store.features import rebuild
@@ -25,6 +25,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     ``MissingError`` when there is no such dataset, ``JobError`` when it is damaged or of another version.
     """
     document = path / MANIFEST
+    await_entrance(path)
     try:
         manifest = read_sealed(document, SCHEMA_VERSION, rebuild(path.name))
     except (FileNotFoundError, NotADirectoryError):

@@ -4,8 +4,19 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from metavqa_cli.engine.site import MANIFEST, RECIPE, beside, delete, held, leftovers, put_aside, refuse_shards
-from metavqa_cli.schema.errors import BusyError, MissingError, UsageError
+from metavqa_cli.engine.site import (
+    MANIFEST,
+    RECIPE,
+    beside,
+    delete,
+    entrance,
+    held,
+    leftovers,
+    put_aside,
+    refuse_shards,
+)
+from metavqa_cli.engine.usage import refuse_readers
+from metavqa_cli.schema.errors import BusyError, MissingError, RemovedError, UsageError
 from metavqa_cli.store import runs
 from metavqa_cli.store.atomic import explained
 from metavqa_cli.store.workspace import Workspace
@@ -38,25 +49,36 @@ def find_dataset(workspace: Workspace, name: str) -> Doomed:
     if not any((path / own).is_file() for own in OWN):
         raise UsageError(f"{path} is no dataset of metavqa (it has no {OWN[0]}); remove the folder yourself")
     sizes = [_size(Path(parent, file)) for parent, _, files in os.walk(path) for file in files]
-    made = [run.id for run in runs.list_runs(workspace) if run.manifest()["dataset"].get("name") == name]
+    made = [run.id for run, manifest in runs.manifests(workspace) if manifest["dataset"].get("name") == name]
     return Doomed(path, len(sizes), sum(sizes), tuple(made))
 
 
 def remove_dataset(workspace: Workspace, doomed: Doomed) -> None:
-    """Delete a dataset. ``BusyError`` while it is built, or while a run on it is working.
+    """Delete a dataset. ``BusyError`` while it is built or read, or while a run on it is working.
 
     Images that are elsewhere (its index names them) stay, and so does a folder that the dataset only links to.
     """
     path = doomed.path
-    busy = [name for name in doomed.runs if runs.get(workspace, name).state() == "running"]
-    if busy:
-        raise BusyError(f"dataset {path.name!r} is used by the running {', '.join(busy)}; stop that before removing it")
     with held(path), explained(path):
+        if not path.is_dir():
+            raise RemovedError(f"the dataset {path.name!r} has been removed by another process")
         refuse_shards(path)
-        put_aside(path)  # one step: a kill during the deletion leaves no half dataset behind
+        with entrance(path):
+            _refuse_runs(workspace, path.name)
+            refuse_readers(path)
+            put_aside(path)  # one step: a kill during the deletion leaves no half dataset behind
         for found in (*leftovers(path), beside(path)):
             if found.exists() or found.is_symlink():
                 delete(found)
+
+
+def _refuse_runs(workspace: Workspace, name: str) -> None:
+    """``BusyError`` while a run on the dataset is working, whenever it began."""
+    made = [run for run, manifest in runs.manifests(workspace) if manifest["dataset"].get("name") == name]
+    for run in made:
+        if run.state() == "running":
+            raise BusyError(f"dataset {name!r} is used by the running {run.id} ({run.holder()}); "
+                            "stop that before removing it")  # fmt: skip
 
 
 def _size(path: Path) -> int:

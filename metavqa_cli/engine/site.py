@@ -1,6 +1,8 @@
 """Where a dataset is made, who is at it, and what an interruption may leave beside it. Without torch."""
 
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ TASK_INDEX = ".tasks.safetensors"  # hidden: made from the others whenever it is
 TASK_LOCK = ".tasks.lock"  # of the process that makes it
 TASKS, INDEX, ANNOTATIONS, FEATURES, IMAGES = "tasks.jsonl", "images.jsonl", "annotations.jsonl", "features", "images"
 TEXTS = "texts.safetensors"  # in the folder of features, beside those of images
+ENTRANCE_PATIENCE = 10.0  # seconds: what is done there takes milliseconds
+PART = re.compile(r"(\d+-of-\d+|[0-9a-f]{8})\.lock")
 Shard = tuple[int, int]  # this is the first number of the second many, from 1
 
 
@@ -58,18 +62,48 @@ class Site:
         if self.work == self.folder:
             return
         with explained(self.folder):
-            if self.folder.exists():
-                put_aside(self.folder)
-            self.work.rename(self.folder)
+            with entrance(self.folder):
+                if self.folder.exists():
+                    put_aside(self.folder)
+                self.work.rename(self.folder)
             for found in list(leftovers(self.folder)):
                 delete(found)
 
 
 @contextmanager
-def held(folder: Path, patience: float = locks.PATIENCE_SECONDS) -> Iterator[None]:
-    """Nobody else builds or removes the dataset in ``folder`` meanwhile; ``BusyError`` says who does."""
-    with locks.hold(folder.with_name(f".{folder.name}.lock"), f"dataset {folder.name}", patience):
+def held(folder: Path, patience: float = locks.PATIENCE_SECONDS) -> Iterator[locks.Owner | None]:
+    """Nobody else builds or removes the dataset in ``folder`` meanwhile; ``BusyError`` says who does.
+
+    Yields the process that was killed while it did, if one was.
+    """
+    with locks.hold(folder.with_name(f".{folder.name}.lock"), f"dataset {folder.name}", patience) as left:
+        yield left
+
+
+@contextmanager
+def entrance(folder: Path) -> Iterator[None]:
+    """For the moment in which the dataset in ``folder`` is put in its place, or goes, or somebody begins to read it."""
+    with locks.hold(_entrance(folder), f"dataset {folder.name}", ENTRANCE_PATIENCE):
         yield
+
+
+def await_entrance(folder: Path) -> None:
+    """Wait while a dataset that is not there may be one that is being replaced."""
+    give_up = time.monotonic() + ENTRANCE_PATIENCE
+    while not folder.exists() and locks.is_held(_entrance(folder)) and time.monotonic() < give_up:
+        time.sleep(0.005)
+
+
+def _entrance(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.entrance.lock")
+
+
+def locks_beside(folder: Path, kind: str) -> Iterator[Path]:
+    """The locks ``kind-*`` of the dataset in ``folder``."""
+    prefix = f".{folder.name}.{kind}-"
+    for found in list(folder.parent.iterdir()) if folder.parent.is_dir() else []:
+        if found.name.startswith(prefix) and PART.fullmatch(found.name[len(prefix) :]):
+            yield found
 
 
 @contextmanager
@@ -82,7 +116,7 @@ def shard_held(folder: Path, part: Shard) -> Iterator[None]:
 
 def refuse_shards(folder: Path) -> None:
     """``BusyError`` while a process embeds a share of the dataset in ``folder``."""
-    for lock in folder.parent.glob("*.lock"):
-        if lock.name.startswith(f".{folder.name}.shard-") and locks.is_held(lock):
-            holder = locks.read_owner(lock) or "another process"
-            raise BusyError(f"a shard of dataset {folder.name} is being made by {holder}; wait for it, or stop it")
+    for lock in locks_beside(folder, "shard"):
+        if locks.is_held(lock):
+            raise BusyError(f"a shard of dataset {folder.name} is being made by {locks.holder(lock)}; "
+                            "wait for it, or stop it")  # fmt: skip

@@ -5,7 +5,6 @@ only told. Between machines it holds as far as their file system passes ``flock`
 """
 
 import json
-import math
 import os
 import shlex
 import socket
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from metavqa_cli.schema.errors import BusyError
-from metavqa_cli.store.atomic import explained, temporary_name
+from metavqa_cli.schema.strict import parse_json
+from metavqa_cli.store.atomic import explained
 
 PATIENCE_SECONDS = 0.3  # long enough to outlast another process's momentary look at the lock
 COMMAND_LENGTH = 80  # characters of a command line that are told
@@ -88,7 +88,7 @@ def hold(path: Path, what: str, patience: float = PATIENCE_SECONDS) -> Iterator[
     finally:
         with suppress(OSError):
             sidecar(path).unlink(missing_ok=True)
-        lock.release()
+        lock.release()  # after its name is gone, so that nobody takes the next holder's away
 
 
 def is_held(path: Path) -> bool:
@@ -118,9 +118,9 @@ def holder(path: Path) -> str:
 def read_owner(path: Path) -> Owner | None:
     """Who last wrote its name beside the lock file ``path``; None when nobody did, or it cannot be read."""
     try:
-        found = json.loads(sidecar(path).read_text("utf-8"))
+        found = parse_json(sidecar(path).read_bytes())
         return _owner(found) if isinstance(found, dict) else None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return None
 
 
@@ -134,7 +134,7 @@ def _owner(found: dict[str, Any]) -> Owner | None:
     pid, host, since = found.get("pid"), found.get("host"), found.get("since")
     began, command = found.get("began"), found.get("command")
     numbers = type(pid) is int and pid > 0 and type(since) in (int, float)
-    if not (numbers and isinstance(host, str) and math.isfinite(since)):  # type: ignore[arg-type]
+    if not (numbers and isinstance(host, str)):
         return None
     return Owner(
         pid, _short(host), float(since),  # type: ignore[arg-type]
@@ -147,13 +147,10 @@ def _write_owner(path: Path) -> None:
     to stop: what the holder does may be to remove something."""
     pid = os.getpid()
     owner = Owner(pid, socket.gethostname(), time.time(), _began(pid), _command())
-    draft = path.with_name(temporary_name())
+    draft = path.with_name(f"{path.name}.new")  # of which there is one, since one holds the lock: a kill leaves no more
     with suppress(OSError):
-        try:
-            draft.write_text(json.dumps(asdict(owner)) + "\n", "utf-8")
-            draft.replace(sidecar(path))
-        finally:
-            draft.unlink(missing_ok=True)
+        draft.write_text(json.dumps(asdict(owner)) + "\n", "utf-8")
+        draft.replace(sidecar(path))
 
 
 def _command() -> str:

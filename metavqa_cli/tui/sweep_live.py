@@ -77,10 +77,11 @@ def judge_live(asker: "Asker", checkpoint: Checkpoint, *, task: Task, gamma: flo
     if asker.dataset is None:
         raise MissingError(f"the dataset that run {asker.ldm.run.id} was made from is gone, and with it the features "
                            "of its images")  # fmt: skip
-    store = asker.dataset.image_features
     wanted = {image for image, _ in task.query}
-    places = {image: row for row, image in enumerate(store.ids) if image in wanted}
-    x = torch.from_numpy(store.rows([places[image] for image, _ in task.query])).to(asker.device)
+    with asker.dataset.unchanged():
+        store = asker.dataset.image_features
+        places = {image: row for row, image in enumerate(store.ids) if image in wanted}
+        x = torch.from_numpy(store.rows([places[image] for image, _ in task.query])).to(asker.device)
     request = Request(task.question, task.answers, task.template, gamma, seed)
     answer = asker.ask(request, [image for image, _ in task.query], x, before_step=checkpoint)
     found = [Judgement(judged.image, task.answers[label], judged.ranked)

@@ -303,7 +303,7 @@ def test_on_another_machine_it_says_what_to_type_there(run: Run, holder: "subpro
 def test_a_process_that_has_just_ended_is_said_to_have(run: Run, holder: "subprocess.Popen[str]") -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    for pid in (gone.pid, 2**80):
+    for pid in (gone.pid, 2**40):
         owner(run, pid=pid)
         with pytest.raises(UsageError, match=f"process {pid} of run {run.id} has just ended"):
             stop_run(run)
