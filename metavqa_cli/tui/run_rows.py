@@ -182,7 +182,8 @@ def details(view: RunView, views: Sequence[RunView], look: Look) -> list[tuple[s
     if view.message:
         rows.insert(3, ("error", view.message))
     if view.holder is not None:
-        rows.insert(3, ("held by", f"{view.holder.name}, for {duration(view.read_at - view.holder.since)}"))
+        held = duration(view.read_at - view.holder.since)
+        rows.insert(3, ("held by", f"process {view.holder.pid} on {view.holder.host}, for {held}"))
     return [(name, look.text(text)) for name, text in rows]
 
 

@@ -4,6 +4,7 @@
 """
 
 import difflib
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from metavqa_cli.schema.errors import MissingError
+from metavqa_cli.store.locks import sidecar
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tui.app import Dashboard, make_app
@@ -41,6 +43,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         stack.callback(monkeypatch.undo)
         made = furnish(Path("workspace"))
         stack.enter_context(Run(made.runs_dir / ZOO).lock())
+        owner = {"pid": 4711, "host": "elsewhere", "since": NOW - 200}
+        sidecar(Run(made.runs_dir / ZOO).lock_path).write_text(json.dumps(owner))
         yield made.root
 
 
