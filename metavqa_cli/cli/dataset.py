@@ -73,7 +73,9 @@ def rm(
 ) -> None:
     """Remove a dataset from the workspace. Images that it only refers to stay where they are."""
     from metavqa_cli.engine.remove import find_dataset, remove_dataset
+    from metavqa_cli.engine.site import finish_removals
 
+    finish_removals(workspace().datasets_dir)
     doomed = find_dataset(workspace(), name)
     what = f"dataset {name} ({doomed.files:,} files, {doomed.bytes / 1e6:,.1f} MB)"
     if doomed.runs:

@@ -24,6 +24,7 @@ from metavqa_cli.engine.manifest import SCHEMA_VERSION
 from metavqa_cli.engine.session import Session, memory_explained
 from metavqa_cli.engine.site import (
     ANNOTATIONS,
+    FEATURES,
     MANIFEST,
     RECIPE,
     TASKS,
@@ -31,6 +32,7 @@ from metavqa_cli.engine.site import (
     Site,
     beside,
     delete,
+    finish_removals,
     held,
     leftovers,
     refuse_shards,
@@ -41,7 +43,7 @@ from metavqa_cli.engine.world import here
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, Reused
-from metavqa_cli.store.atomic import explained
+from metavqa_cli.store.atomic import TEMPORARY, explained, sweep
 from metavqa_cli.store.features import rebuild
 from metavqa_cli.store.sealed import read_sealed, write_sealed
 from metavqa_cli.tasks.sources.scenes.source import WORLD_VERSION
@@ -73,6 +75,7 @@ def build_dataset(session: Session, part: Shard = WHOLE) -> Iterator[Event]:
     wanted = recipe(session.config)
     with memory_explained():
         if part == WHOLE and world.first:
+            finish_removals(folder.parent)
             with held(folder, session.patience) as left:
                 if left is not None:
                     yield Narrated(f"took over dataset {folder.name} from {left.name}, which was killed")
@@ -152,6 +155,8 @@ def _begun(session: Session, folder: Path, wanted: dict[str, Any]) -> Site | Non
     a folder that no build made: its files may be somebody's only ones.
     """
     replacement = beside(folder)
+    for own in (folder, folder / FEATURES):
+        sweep(own)
     if not folder.exists() and (replacement / MANIFEST).is_file():  # killed while it was put in its place
         Site(folder, replacement).settle()
     if (folder / MANIFEST).is_file():
@@ -161,7 +166,7 @@ def _begun(session: Session, folder: Path, wanted: dict[str, Any]) -> Site | Non
         return None
     if not session.config.dataset.tasks_only:
         _ = session.encoder  # a model that cannot be had should be known before an hour of work, not after
-    taken = folder.exists() and any(folder.iterdir())
+    taken = folder.exists() and any(not found.name.startswith(TEMPORARY) for found in folder.iterdir())
     begun = (folder / RECIPE).is_file()
     if taken and not begun and not session.force:
         raise BusyError(f"{folder} is no dataset of metavqa; choose another --name, or replace it with --force")

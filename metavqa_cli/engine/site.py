@@ -4,13 +4,13 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from metavqa_cli.schema.errors import BusyError
+from metavqa_cli.schema.errors import BusyError, JobError
 from metavqa_cli.store import locks
-from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name
+from metavqa_cli.store.atomic import TEMPORARY, discard, explained, sweep, sync_folder, temporary_name
 
 # The files and folders of a dataset.
 RECIPE, MANIFEST = "recipe.json", "dataset.json"
@@ -32,6 +32,7 @@ def put_aside(folder: Path) -> Path:
     """Move what is in ``folder`` out of the way, in one step; returns where it is."""
     aside = folder.with_name(f"{temporary_name()}-{folder.name}")
     folder.rename(aside)
+    sync_folder(folder.parent)  # before anything in it is deleted
     return aside
 
 
@@ -40,6 +41,19 @@ def leftovers(folder: Path) -> Iterator[Path]:
     for found in folder.parent.iterdir():
         if found.name.startswith(TEMPORARY) and found.name[len(temporary_name()) :] == f"-{folder.name}":
             yield found
+
+
+def finish_removals(folders: Path) -> None:
+    """Delete the datasets in ``folders`` that a killed removal or replacement put aside, unless one is at it now."""
+    if not folders.is_dir():
+        return
+    for found in [found for found in folders.iterdir() if found.name.startswith(TEMPORARY)]:
+        name = found.name[len(temporary_name()) + 1 :]
+        if not found.is_dir():
+            sweep(folders, of=name)
+        elif name and not (beside(folders / name) / MANIFEST).is_file():  # else its build puts that in its place first
+            with suppress(BusyError, JobError), held(folders / name):
+                discard(found)
 
 
 def delete(folder: Path) -> None:
@@ -66,6 +80,7 @@ class Site:
                 if self.folder.exists():
                     put_aside(self.folder)
                 self.work.rename(self.folder)
+                sync_folder(self.folder.parent)
             for found in list(leftovers(self.folder)):
                 delete(found)
 

@@ -6,7 +6,9 @@ reader (or a resumed run) never meets half a file.
 
 import errno
 import os
+import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ from metavqa_cli.schema.errors import JobError
 from metavqa_cli.schema.text import json_text
 
 TEMPORARY = ".tmp-"
+ABANDONED_SECONDS = 86_400.0  # a temporary file that nobody touched for so long is left from a process that was killed
 UMASK = os.umask(0)  # can only be read by setting it; some libraries write files that their owner alone may read
 os.umask(UMASK)
 ANOTHER_PLACE = "choose a writable folder (--workspace, or the output's own option)"
@@ -44,6 +47,28 @@ def write_failure(path: Path, error: OSError) -> JobError:
 def temporary_name() -> str:
     """A name that nobody else uses, for a file or folder in the making."""
     return f"{TEMPORARY}{os.urandom(4).hex()}"
+
+
+def sweep(folder: Path, age: float = ABANDONED_SECONDS, of: str = "") -> None:
+    """Remove the temporary files and folders in ``folder`` that are ``age`` seconds old, those ``of`` one name if any.
+
+    A kill leaves them. An age of 0 is for whoever alone writes there. What cannot be removed stays.
+    """
+    oldest = time.time() - age
+    with suppress(OSError):
+        for entry in [*os.scandir(folder)]:
+            ours = entry.name.startswith(TEMPORARY) and entry.name.endswith(f"-{of}" if of else "")
+            with suppress(OSError):
+                if ours and (not age or entry.stat(follow_symlinks=False).st_mtime < oldest):
+                    discard(Path(entry.path))
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a folder with everything in it; of a link, the link alone. Gone already is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -80,10 +105,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise JobError(f"cannot write {path}: it is a device, not a file; choose another path")
     if path.is_symlink():
         path = Path(os.path.realpath(path))  # the link stays; what it points to is replaced
-    temporary = path.with_name(f"{temporary_name()}-{_end(path.name)}")
+    name = _end(path.name)
+    temporary = path.with_name(f"{temporary_name()}-{name}")
     try:
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path.parent, of=name)
             yield temporary
             with suppress(PermissionError):  # some file systems have no modes
                 temporary.chmod(path.stat().st_mode & 0o777 if path.is_file() else 0o666 & ~UMASK)
@@ -117,6 +144,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_everything() -> None:
+    """Make all that was written survive a power cut: for many small files, of which each would wait for the disk."""
+    if hasattr(os, "sync"):  # not on Windows
+        os.sync()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -4,17 +4,17 @@ A run is removed by whoever holds it. Whoever begins one holds that first and th
 removes an ancestor holds that first and then looks for such runs: of the two, one always sees the other.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 
 from metavqa_cli.schema.errors import BusyError, RemovedError, UsageError
-from metavqa_cli.store import locks
-from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name
+from metavqa_cli.store import atomic, locks
+from metavqa_cli.store.atomic import ABANDONED_SECONDS, explained, sync_folder, temporary_name
 from metavqa_cli.store.runs import Run, manifests
 from metavqa_cli.store.workspace import Workspace
 
-ABANDONED_SECONDS = 3600.0  # after which a folder in the making, or in deletion, has nobody who is at it
 Parents = Mapping[str, Sequence[str]]
 
 
@@ -36,6 +36,8 @@ def remove(run: Run, force: bool = False) -> None:
         doomed = run.path.with_name(temporary_name())
         with explained(run.path):
             run.path.rename(doomed)  # one step: a kill during the deletion leaves no half run behind
+            os.utime(doomed)  # a sweep leaves what is new to whoever made it
+            sync_folder(doomed.parent)  # before anything in it is deleted
             shutil.rmtree(doomed)
     sweep(workspace)
 
@@ -63,15 +65,7 @@ def check_parents(run: Run) -> None:
 
 def sweep(workspace: Workspace, age: float = ABANDONED_SECONDS) -> None:
     """Delete the folders of runs in the making, or in deletion, whose process was killed more than ``age`` s ago."""
-    for found in workspace.runs_dir.glob(f"{TEMPORARY}*"):
-        try:
-            abandoned = time.time() - found.stat().st_mtime > age
-        except OSError:  # gone since we looked
-            continue
-        if abandoned and found.is_dir():
-            shutil.rmtree(found, ignore_errors=True)
-        elif abandoned:
-            found.unlink(missing_ok=True)
+    atomic.sweep(workspace.runs_dir, age)
 
 
 def _lost(run: Run, parent: str) -> RemovedError:

@@ -11,6 +11,7 @@ seals (schema version 1) are read as they are, and sealed when they are gone on 
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from metavqa_cli.schema.errors import JobError, MissingError, RemovedError, Usag
 from metavqa_cli.schema.events import Event, RunFailed, RunInterrupted, RunStarted
 from metavqa_cli.schema.strict import check_types
 from metavqa_cli.store import locks, log
-from metavqa_cli.store.atomic import explained, sync_folder, temporary_name, write_text
+from metavqa_cli.store.atomic import explained, sweep, sync_folder, temporary_name, write_text
 from metavqa_cli.store.container import SEAL
 from metavqa_cli.store.sealed import file_sum, read_sealed, write_sealed
 from metavqa_cli.store.tensors import read_layout
@@ -170,6 +171,7 @@ class Run:
             if not self.path.is_dir():
                 way_out = "run the command again, or choose another one from `metavqa runs ls`"
                 raise RemovedError(f"run {self.id} has been removed meanwhile; {way_out}")
+            sweep(self.path, age=0)  # half a file of a process that was killed: a checkpoint may have gigabytes
             yield left
 
     def holder(self) -> str:
@@ -304,6 +306,7 @@ def create(
         "created": datetime.now(timezone.utc).isoformat(timespec="microseconds"), "schema_version": SCHEMA_VERSION,
     }  # fmt: skip
     draft = workspace.runs_dir / temporary_name()
+    sweep(workspace.runs_dir)
     try:
         return _move_in(draft, manifest, config, fresh)
     finally:

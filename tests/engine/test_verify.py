@@ -14,6 +14,7 @@ from metavqa_cli.engine import image_check, remove, verify
 from metavqa_cli.engine.image_check import Difference
 from metavqa_cli.engine.manifest import SCHEMA_VERSION
 from metavqa_cli.engine.remove import find_dataset, remove_dataset
+from metavqa_cli.engine.site import finish_removals
 from metavqa_cli.engine.verify import Report, check_files, describe_files, verify_dataset
 from metavqa_cli.schema.errors import BusyError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, ProgressMade
@@ -305,6 +306,21 @@ def test_a_removed_dataset_leaves_nothing_but_the_images_elsewhere(listed: Path,
     left = {path.name for path in listed.parent.iterdir() if path.is_dir()}
     assert left == {f".tmp-0123abcd-other-{listed.name}"}
     assert (tmp_path / "photos" / "0.jpg").is_file() and (tmp_path / "more.zip").is_file()
+
+
+def test_a_removal_that_was_killed_is_finished_unless_somebody_is_at_it(drawn: Path) -> None:
+    folders = drawn.parent
+    aside = [folders / f".tmp-0123abcd-{name}" for name in ("gone", "busy", "replaced")]
+    for folder in aside:
+        (folder / "features").mkdir(parents=True)
+    (folders / ".replaced.new").mkdir()
+    (folders / ".replaced.new" / "dataset.json").write_text("{}")  # put in its place by its own build, then
+    with locks.hold(folders / ".busy.lock", "it"):
+        finish_removals(folders)
+    assert [folder.exists() for folder in aside] == [False, True, True]
+    finish_removals(folders)
+    assert [folder.exists() for folder in aside] == [False, False, True] and found(drawn) == []
+    finish_removals(folders / "none")
 
 
 def test_a_dataset_that_is_a_link_loses_only_the_link(drawn: Path, tmp_path: Path) -> None:

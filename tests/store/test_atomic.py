@@ -116,3 +116,32 @@ def test_a_device_is_never_replaced_by_a_file(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="is a device, not a file; choose another path"):
         atomic.write_text(pipe, "data")
     assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
+def old(path: Path) -> Path:
+    """``path`` as somebody left it two days ago."""
+    os.utime(path, (path.stat().st_mtime - 172_800,) * 2)
+    return path
+
+
+def test_a_write_removes_what_a_killed_one_of_the_same_file_left_days_ago(tmp_path: Path) -> None:
+    names = [".tmp-00000001-a.json", ".tmp-00000002-a.json", ".tmp-00000003-b.json", "a.json", ".tmp-00000004-aa.json"]
+    for name in names:
+        (tmp_path / name).write_text("half")
+    for name in names[1:]:
+        old(tmp_path / name)
+    atomic.write_json(tmp_path / "a.json", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({*names} - {names[1]})
+
+
+def test_a_sweep_takes_drafts_of_any_form_and_nothing_else(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    (kept / "deep").mkdir(parents=True)
+    (tmp_path / ".tmp-1").mkdir()
+    (tmp_path / ".tmp-1" / "file").write_text("half")
+    (tmp_path / ".tmp-2").symlink_to(kept)
+    atomic.sweep(tmp_path)
+    assert (tmp_path / ".tmp-1" / "file").is_file()  # somebody may be at it
+    atomic.sweep(tmp_path, age=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"] and (kept / "deep").is_dir()
+    atomic.sweep(tmp_path / "missing")

@@ -228,3 +228,22 @@ def test_a_damaged_or_missing_config_names_the_way_out(workspace: Workspace, tex
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(error, match=rf"config\.toml.*metavqa runs rm {run.id}"):
         run.config()
+
+
+def test_who_holds_a_run_removes_the_half_files_of_a_killed_process(workspace: Workspace) -> None:
+    run = make(workspace)
+    (run.path / ".tmp-00000001-state.safetensors").write_bytes(b"half a checkpoint")
+    with run.lock():
+        assert [path.name for path in run.path.glob(".tmp-*")] == []
+
+
+def test_drafts_and_removals_that_were_killed_days_ago_are_finished(workspace: Workspace) -> None:
+    for i, begin in enumerate((make, lambda w: runs.remove(make(w, seed=1)))):
+        draft = workspace.runs_dir / f".tmp-0000000{i}"
+        draft.mkdir(parents=True)
+        (draft / "run.json").write_text("{}")
+        begin(workspace)
+        assert draft.is_dir()  # a living process may be at it
+        os.utime(draft, (1.0, 1.0))
+        begin(workspace) if i else make(workspace, seed=2)
+        assert not draft.exists()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from metavqa_cli.schema.config import Dataset
 from metavqa_cli.schema.errors import JobError
-from metavqa_cli.store.atomic import TEMPORARY, explained, temporary_name
+from metavqa_cli.store.atomic import TEMPORARY, explained, sync_everything, sync_folder, temporary_name
 from metavqa_cli.store.workers import follow_parent
 from metavqa_cli.tasks.protocol import Groups, Protocol, cut_splits
 from metavqa_cli.tasks.sources.scenes.draw import draw
@@ -86,7 +86,9 @@ def draw_chunk(chunk: Chunk) -> Facts:
                 draw(scene, chunk.size).save(draft / f"{Path(name).name}.png", compress_level=1)
             found += [(name, concept, answer) for concept, answer in facts(scene)]
         if missing:
+            sync_everything()  # else a power cut could leave a folder of empty images, which looks finished
             draft.rename(target)
+            sync_folder(chunk.folder)
     return found
 
 
