@@ -114,7 +114,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             yield temporary
             with suppress(PermissionError):  # some file systems have no modes
                 temporary.chmod(path.stat().st_mode & 0o777 if path.is_file() else 0o666 & ~UMASK)
-            _sync(temporary)
+            sync_file(temporary)
             temporary.replace(path)
             sync_folder(path.parent)
     finally:
@@ -127,7 +127,8 @@ def _end(name: str) -> str:
     return os.fsencode(name)[-100:].decode("utf-8", "ignore")
 
 
-def _sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Make the contents of ``path`` survive a power cut."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)

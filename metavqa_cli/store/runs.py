@@ -24,7 +24,7 @@ from metavqa_cli.schema.errors import JobError, MissingError, RemovedError, Usag
 from metavqa_cli.schema.events import Event, RunFailed, RunInterrupted, RunStarted
 from metavqa_cli.schema.strict import check_types
 from metavqa_cli.store import locks, log
-from metavqa_cli.store.atomic import explained, sweep, sync_folder, temporary_name, write_text
+from metavqa_cli.store.atomic import explained, sweep, sync_file, sync_folder, temporary_name, write_text
 from metavqa_cli.store.container import SEAL
 from metavqa_cli.store.sealed import file_sum, read_sealed, write_sealed
 from metavqa_cli.store.tensors import read_layout
@@ -132,7 +132,9 @@ class Run:
         write_sealed(self.path / "result.json", document)
 
     def _record(self) -> dict[str, Any]:
-        """What belongs to the run now."""
+        """What belongs to the run now; the log is on the disk before anything vouches for it."""
+        if self.events_path.is_file():
+            sync_file(self.events_path)
         log_bytes, log_sum = log.measure(self.events_path)
         model = read_layout(self.model_path).metadata.get(SEAL) if self.model_path.is_file() else None
         return {"run": self.id, "model": model, "events": {"bytes": log_bytes, "sha256": log_sum}}
