@@ -11,7 +11,6 @@ seals (schema version 1) are read as they are, and sealed when they are gone on 
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress

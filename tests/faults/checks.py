@@ -12,13 +12,13 @@ from metavqa_cli.store.atomic import TEMPORARY
 from metavqa_cli.store.tensors import read_layout
 
 TIMES = {"created", "seconds", "at", "since", "took"}  # keys of records that tell when, not what
-DEATHBED = {"events.jsonl", "run.lock", "run.lock.json"}  # logs tell when; locks are about processes
+UNTIMED = {"events.jsonl"}  # a log tells when
 Contents = dict[str, Any]
 
 
 def contents(root: Path) -> Contents:
     """By path: a digest of every visible file below ``root``, of records without their times."""
-    return {name: _digest(path) for name, path in files(root) if not _is_hidden(name) and path.name not in DEATHBED}
+    return {name: _digest(path) for name, path in files(root) if not _is_hidden(name) and path.name not in UNTIMED}
 
 
 def hidden(root: Path) -> set[str]:

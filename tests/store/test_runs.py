@@ -237,13 +237,12 @@ def test_who_holds_a_run_removes_the_half_files_of_a_killed_process(workspace: W
         assert [path.name for path in run.path.glob(".tmp-*")] == []
 
 
-def test_drafts_and_removals_that_were_killed_days_ago_are_finished(workspace: Workspace) -> None:
-    for i, begin in enumerate((make, lambda w: runs.remove(make(w, seed=1)))):
-        draft = workspace.runs_dir / f".tmp-0000000{i}"
-        draft.mkdir(parents=True)
-        (draft / "run.json").write_text("{}")
-        begin(workspace)
-        assert draft.is_dir()  # a living process may be at it
-        os.utime(draft, (1.0, 1.0))
-        begin(workspace) if i else make(workspace, seed=2)
-        assert not draft.exists()
+def test_making_a_run_sweeps_what_was_left_by_one_that_was_killed_days_ago(workspace: Workspace) -> None:
+    draft = workspace.runs_dir / ".tmp-00000001"
+    draft.mkdir(parents=True)
+    (draft / "run.json").write_text("{}")
+    make(workspace, seed=1)
+    assert draft.is_dir()  # a living process may be at it
+    os.utime(draft, (1.0, 1.0))
+    make(workspace, seed=2)
+    assert not draft.exists()
