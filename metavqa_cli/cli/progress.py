@@ -19,7 +19,9 @@ from metavqa_cli.schema.events import (
     RunInterrupted,
     RunStarted,
     StepLogged,
+    TrainingDiverged,
     ValidationMeasured,
+    divergence_text,
 )
 
 OUTCOMES = (RunFinished, Reused, DatasetBuilt, RunInterrupted, RunFailed)
@@ -83,6 +85,8 @@ class Narrator:
             self._show_run()
         elif isinstance(event, ProgressMade):
             self.display.show(event.phase, event.done, event.total, event.unit, "")
+        elif isinstance(event, TrainingDiverged):
+            console.warn(f"{divergence_text(event)}; {event.way_out}")
         elif sentence := _sentence(event):
             console.narrate(sentence)
 

@@ -61,7 +61,7 @@ def ls(
 @app.command()
 def show(run: RunArgument, format: FormatOption = "auto", json: JsonOption = False) -> None:
     """Show one run: what it is, how far it came, its result and its configuration."""
-    from metavqa_cli.schema.events import RunFailed, StepLogged, ValidationMeasured
+    from metavqa_cli.schema.events import RunFailed, StepLogged, TrainingDiverged, ValidationMeasured, divergence_text
     from metavqa_cli.schema.layers import flatten
     from metavqa_cli.tui.run_differences import overrides_text
 
@@ -70,10 +70,12 @@ def show(run: RunArgument, format: FormatOption = "auto", json: JsonOption = Fal
     steps = [event for event in events if isinstance(event, StepLogged)]
     failures = [event for event in events if isinstance(event, RunFailed)]
     validations = [event for event in events if isinstance(event, ValidationMeasured)]
+    diverged = [event for event in events if isinstance(event, TrainingDiverged)]
     record = {
         **describe(shown),
         "path": str(shown.path),
         "error": failures[-1].message if failures and shown.state() == "failed" else None,
+        "warning": divergence_text(diverged[-1]) if diverged else None,
         "step": steps[-1].step if steps else None,
         "metrics": steps[-1].metrics if steps else None,
         "validation": validations[-1].metrics if validations else None,

@@ -82,6 +82,10 @@ class _Training:
         """The training tasks of ``step``, described or not."""
         return batch_indices(len(self.data), self.recipe.batch, step, self.config.seed)
 
+    def tasks(self, step: int) -> Arena:
+        """Those of the batch of ``step``."""
+        return self.data.select(self.rows(step))
+
     def accuracy(self, weights: Tensor) -> float:
         """Of ``weights`` on the validation tasks' query sets."""
         return mean_accuracy(self.layout, weights, self.validation.query, self.scale)
@@ -194,6 +198,10 @@ class ConditionalTraining(_Training):
             return cond_hnet_maml_loss(module, asked, support, query, layout, scale, lr, steps[part], self.order)
 
         return self.mean(rows, loss_of)
+
+    def rows(self, step: int) -> Tensor:
+        """The described training tasks of ``step``."""
+        return self.questions.rows[self.questions.chosen(self.recipe.batch, step, self.config.seed)]
 
     def validate(self, module: Film | ConditionalHypernetwork) -> dict[str, float]:
         """Zero-shot accuracy for the validation tasks' questions, on all their pairs."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
+from metavqa_cli.engine.diagnosis import check_weights
 from metavqa_cli.engine.ensure import Ensured, finished_run
 from metavqa_cli.engine.evaluate import (
     answered,
@@ -32,7 +33,7 @@ from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.sources import Parents, Source, method_of, parents_of, source_of
 from metavqa_cli.engine.table import Score
 from metavqa_cli.methods.registry import Control, Method
-from metavqa_cli.schema.errors import JobError, UsageError
+from metavqa_cli.schema.errors import UsageError
 from metavqa_cli.schema.events import Event
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.arena import Arena, task_seed
@@ -134,9 +135,9 @@ def _answers(source: Source, arena: Arena, weights_of: Any) -> Tensor:
 
     def answer(part: Arena) -> Tensor:
         weights = weights_of(part)
-        if not weights.isfinite().all():
-            gamma = "" if source.gamma is None else f" at gamma {source.gamma:g}"
-            raise JobError(f"the weights{gamma} are not finite; lower gamma, or the few-shot learning rates in `eval`")
+        gamma = "" if source.gamma is None else f" at gamma {source.gamma:g}"
+        way_out = "lower gamma, or the few-shot learning rates in `eval`"
+        check_weights(weights, part.questions, f"the weights{gamma}", way_out)
         return answers_of(source.layout, weights, part.query, source.logit_scale)
 
     return answered(arena, answer)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from metavqa_cli.engine.finite import Average, Finite
+from metavqa_cli.engine.finite import Average, Finite, Trend
 from metavqa_cli.engine.world import World
 from metavqa_cli.schema.errors import BusyError, JobError
 from metavqa_cli.store.runs import Run
@@ -48,7 +48,8 @@ class State:
             tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
         finite = progress.best if math.isfinite(progress.best) else None
         header = {"step": progress.step, "best": finite, "best_step": progress.best_step,
-                  "since_best": progress.since_best, "validated": progress.validated}  # fmt: skip
+                  "since_best": progress.since_best, "validated": progress.validated,
+                  "trend": self.finite.trend.to_dict()}  # fmt: skip
         save_tensors(run.state_path, tensors, header)
 
     def restore(self, run: Run) -> None:
@@ -66,6 +67,7 @@ class State:
             index, _, key = name.partition("/")
             state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.finite.trend = Trend(**header.get("trend", {}))
         best = -math.inf if header["best"] is None else header["best"]
         validated = header.get("validated", header["step"])
         self.progress = Progress(

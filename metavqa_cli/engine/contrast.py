@@ -35,7 +35,7 @@ class HyperclipTraining:
     """
 
     def __init__(self, config: Config, decoder: Decoder, zoo: Tensor | None, train: Arena, validation: Arena) -> None:
-        self.config, self.decoder, self.validation = config, decoder, validation
+        self.config, self.decoder, self.data, self.validation = config, decoder, train, validation
         self.questions = KnownQuestions(train, config.questions)
         self.z = decoder.latents[self.questions.rows]
         self.spread = config.hyperclip.z_noise * decoder.latents.std(0)
@@ -59,6 +59,11 @@ class HyperclipTraining:
             fine_tuned, _ = contrastive_loss(self.module, self.zoo[chosen[share.rows]], e, share.rows, gathered)
             loss = (loss + fine_tuned) / 2
         return share.of(loss, metrics)
+
+    def tasks(self, step: int) -> Arena:
+        """Those of the batch of ``step``."""
+        chosen = self.questions.chosen(self.config.hyperclip.batch, step, self.config.seed)
+        return self.data.select(self.questions.rows[chosen])
 
     def validate(self, module: HyperCLIP) -> dict[str, float]:
         """How often the right one of the validation questions is ranked first (``accuracy``), or in the first five."""

@@ -18,6 +18,7 @@ from metavqa_cli.engine.manifest import read_manifest
 from metavqa_cli.engine.site import ANNOTATIONS, FEATURES, IMAGES, INDEX, MANIFEST, TASKS, TEXTS
 from metavqa_cli.engine.usage import reads
 from metavqa_cli.schema.errors import BusyError, JobError, MetaVQAError, MissingError, RemovedError
+from metavqa_cli.schema.wording import some
 from metavqa_cli.store.features import FeatureStore
 from metavqa_cli.store.images import ImageFile, local_files, read_index
 from metavqa_cli.store.mapped import MappedRows
@@ -148,7 +149,7 @@ class DatasetFolder:
             with self.unchanged():
                 store = self.image_features if kind == "images" else self.text_features
                 if store.nbytes <= room_on(device):
-                    self._tables[kind, device] = torch.from_numpy(store.verified()).to(device)
+                    self._tables[kind, device] = torch.from_numpy(finite_rows(store)).to(device)
                 else:
                     self._tables[kind, device] = Mapped(mapped_features(store), device)
         return self._tables[kind, device]
@@ -165,15 +166,23 @@ def room_on(device: torch.device) -> int:
     return FEATURES_HELD if device.type == "cpu" else sys.maxsize
 
 
+def finite_rows(store: ShardedFeatures | FeatureStore) -> np.ndarray:
+    """All rows of ``store``, in memory. ``JobError`` when it is not what was written, or rows are not finite."""
+    rows = store.verified()
+    bad = np.flatnonzero(~np.isfinite(rows.sum(1)))
+    if len(bad):
+        raise JobError(f"the features of {some([store.ids[row] for row in bad])} are not finite; {store.remedy}")
+    return rows
+
+
 def mapped_features(store: ShardedFeatures | FeatureStore) -> MappedRows:
     """The rows of ``store``, not held. ``JobError`` when it is not what was written.
 
-    Up to ``CHECKED`` bytes are read once to see that; of more, each row that is gathered has to be a unit vector, and
-    `metavqa dataset verify` reads the rest.
+    Up to ``CHECKED`` bytes are read once to see that; of more, `metavqa dataset verify` reads the rest. Each row that
+    is gathered has to be a unit vector.
     """
     if store.nbytes <= CHECKED:
         store.check()
-        return store.mapped()
 
     def check(rows: np.ndarray) -> None:
         lengths = np.sqrt(np.einsum("re,re->r", rows, rows))

@@ -127,6 +127,17 @@ class LdmTraining:
             self.module, self.schedule, rest, e, settings.dropout, generator, whole, share.rows
         ))  # fmt: skip
 
+    def tasks(self, step: int) -> Arena:
+        """Those of the batch of ``step``: the described ones, then the others."""
+        size, seed = self.config.ldm.batch, self.config.seed
+        rows = self.questions.rows[self.questions.chosen(size, step, seed)]
+        if len(self.unlabelled):
+            hidden = torch.ones(len(self.data), dtype=torch.bool)
+            hidden[self.questions.rows] = False
+            others = hidden.nonzero().flatten()
+            rows = torch.cat([rows, others[batch_indices(len(others), size, step, seed)]])
+        return self.data.select(rows)
+
     def validate(self, module: Denoiser) -> dict[str, float]:
         """Zero-shot accuracy on the validation tasks at gamma (1 when it is not fixed)."""
         gamma = 1.0 if self.config.ldm.gamma is None else self.config.ldm.gamma

@@ -10,7 +10,7 @@ from metavqa_cli.engine.dataset import DatasetFolder
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.site import FEATURES, TEXTS, Shard
 from metavqa_cli.schema.events import Event, Narrated, ProgressMade
-from metavqa_cli.store.features import write_features
+from metavqa_cli.store.features import check_finite, write_features
 from metavqa_cli.store.shards import SHARD, Broken, read_shard_state, shard_broken, shard_names, slices, write_shard
 from metavqa_cli.tasks.taskset import TaskSet
 
@@ -52,10 +52,12 @@ class _Making:
         self.broken: list[tuple[str, str]] = []
 
     def take(self, batch: Encoded) -> int:
-        """Keep a batch; returns how many images were taken in all."""
+        """Keep a batch; returns how many images were taken in all. ``JobError`` when rows of it are not finite."""
+        lost, end = {at for at, _ in batch.broken}, batch.first + batch.count
+        check_finite([self.images[at] for at in range(batch.first, end) if at not in lost], batch.features.numpy())
         self.rows.append(batch.features.numpy())
         self.broken += [(self.images[at], str(error)) for at, error in batch.broken]
-        return batch.first + batch.count
+        return end
 
     def write(self, path: Path, ids: Sequence[str], first: int, total: int, session: Session) -> None:
         """Write the shard and begin the next one."""

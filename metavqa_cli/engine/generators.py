@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.lineage import Model, find_parent, load_model, model_layout, perform, save_model, trained_with
-from metavqa_cli.engine.loop import M, Trainable, batch_indices, train
+from metavqa_cli.engine.loop import batch_indices, train
 from metavqa_cli.engine.measure import by_task, layout_of, mean_accuracy, mean_loss, training_plan
 from metavqa_cli.engine.session import Session
+from metavqa_cli.engine.trainable import M, Trainable
 from metavqa_cli.engine.world import here
 from metavqa_cli.engine.zoo import newest_zoo
 from metavqa_cli.generator.hvae import HVAE, WeightScaler, hvae_loss
@@ -62,6 +63,10 @@ class HvaeTraining:
         share, batch = here().share(len(indices)), weights[to_device(indices, weights.device)]
         return share.of(*hvae_loss(self.module, batch, generator, self.config.hvae.kl_weight, share.rows))
 
+    def tasks(self, step: int) -> Arena:
+        """Those of the batch of ``step``."""
+        return self.data.select(batch_indices(len(self.data), self.config.hvae.batch, step, self.config.seed))
+
     def validate(self, module: HVAE) -> dict[str, float]:
         """Accuracy of decoded weights on validation tasks (which decide) and on some training tasks."""
         probe = torch.arange(min(PROBED_TASKS, len(self.data)))
@@ -101,6 +106,10 @@ class TaskLatentTraining:
             )  # fmt: skip
 
         return mean_loss(pairs, indices, loss_of)
+
+    def tasks(self, step: int) -> Arena:
+        """Those of the batch of ``step``."""
+        return self.data.select(batch_indices(len(self.data), self.config.task_latents.batch, step, self.config.seed))
 
     def validate(self, module: TaskLatents) -> dict[str, float]:
         """Few-shot accuracy on the validation tasks' query after a few steps in z from the mean latent."""

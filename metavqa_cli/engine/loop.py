@@ -11,51 +11,35 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import FrameType
-from typing import Protocol, TypeVar, cast, runtime_checkable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from metavqa_cli.engine.checkpoint import Progress, State
-from metavqa_cli.engine.finite import Average, Finite
+from metavqa_cli.engine.checkpoint import Progress, State, saved_step
+from metavqa_cli.engine.diagnosis import NotFinite, all_finite, explain
+from metavqa_cli.engine.finite import Average, Finite, poisoned
 from metavqa_cli.engine.precision import Arithmetic, computing
 from metavqa_cli.engine.together import Team, team_of
+from metavqa_cli.engine.trainable import M, Trainable
 from metavqa_cli.engine.world import LostProcess, heeding, here, is_lost, lost_text
-from metavqa_cli.schema.errors import InterruptedJob
-from metavqa_cli.schema.events import CheckpointSaved, Event, RunStarted, StepLogged, ValidationMeasured
+from metavqa_cli.schema.errors import InterruptedJob, JobError
+from metavqa_cli.schema.events import (
+    CheckpointSaved,
+    Event,
+    RunStarted,
+    StepLogged,
+    TrainingDiverged,
+    ValidationMeasured,
+)
 from metavqa_cli.store.runs import Run
 
 LOG_SECONDS = 1.0
 CHEAP_SECONDS = 1.0  # that a checkpoint may take as often as it is wished
 SAVING_RATIO = 20  # of training to saving, in time, for others: one of the paper's checkpoints has 12 GB
 SCORE = "accuracy"  # the validation metric that decides which parameters are kept, in per cent
-
-
-M = TypeVar("M", bound=nn.Module)
-
-
-@runtime_checkable
-class Trainable(Protocol[M]):
-    """What a method gives to the loop: parameters, a loss for one step, and a score on the validation tasks."""
-
-    @property
-    def module(self) -> M:
-        """The parameters to be trained; at the end it holds the best ones."""
-        ...
-
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of the batch of ``step``, and metrics for the log.
-
-        Of several processes (``world.here()``) each returns its share of them: they add up to the whole batch's. The
-        loss depends on every parameter in each of them.
-        """
-        ...
-
-    def validate(self, module: M) -> dict[str, float]:
-        """Metrics of ``module`` on the validation tasks; ``accuracy`` (per cent) decides which parameters are kept."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -131,7 +115,7 @@ def stop_request() -> Iterator[StopRequest]:
 def train(run: Run, trainable: Trainable[M], plan: Plan, device: torch.device) -> Iterator[Event]:
     """Train to the end, leaving the best parameters in ``trainable.module``; resumes from the run's last checkpoint.
 
-    Raises ``InterruptedJob`` after a checkpoint when asked to stop, ``JobError`` when the loss is not finite, and
+    Raises ``InterruptedJob`` after a checkpoint when asked to stop, ``JobError`` when something is not finite, and
     ``LostProcess``, after a checkpoint as well, when another process of the job is missing.
     """
     module, world = trainable.module, here()
@@ -164,7 +148,7 @@ def _steps(run: Run, trainable: Trainable[M], plan: Plan, state: State, stop: St
     averaged = trainable.module if average is None else cast(M, average.module)
     clipped = clipping_groups(trainable.module, plan.clip_apart)
     rates = [plan.rates.get(name, plan.lr) for name, _ in trainable.module.named_parameters()]
-    team, finite = team_of(trainable, world), state.finite
+    team, check = team_of(trainable, world), partial(_check, run, trainable, plan, state)
     logged = saved = started = time.monotonic()
     interval = plan.checkpoint_seconds
     first = progress.step
@@ -175,14 +159,14 @@ def _steps(run: Run, trainable: Trainable[M], plan: Plan, state: State, stop: St
         factor = rate_factor(plan, progress.step)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = factor * rate
-        metrics = _step(team, optimizer, clipped, plan, finite, progress.step)
+        metrics = _step(team, optimizer, clipped, plan, state.finite, progress.step)
         if average is not None:
             average.update_parameters(trainable.module)
         progress.step += 1
         now = time.monotonic()
         logging = team.agreed("log", now - logged >= LOG_SECONDS) or progress.step == plan.steps
         if logging or _is_due(plan, progress.step):
-            finite.check()
+            yield from check()
         if logging:
             logged = now
             pace = (progress.step - first) * plan.tasks_per_step / max(now - started, 1e-9)
@@ -192,7 +176,7 @@ def _steps(run: Run, trainable: Trainable[M], plan: Plan, state: State, stop: St
         stopping = team.agreed("stop", stop.asked) or (_ends(plan, progress) and world.any(stop.asked))
         if team.agreed("save", world.first and now - saved >= interval) or stopping:
             began = time.monotonic()
-            finite.check()
+            yield from check()
             world.check_same(trainable.module, progress.step)
             if world.first:
                 state.save(run)
@@ -247,21 +231,56 @@ def _step(
     with computing(finite.failed.device, plan.arithmetic):
         loss, metrics = team.loss(step, torch.Generator().manual_seed(mix(plan.seed, step)))
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    poisoned(loss).backward()
     team.settle()
     norm = torch.stack([nn.utils.clip_grad_norm_(group, plan.grad_clip) for group in clipped]).norm()
     finite.watch(norm, loss.detach(), step)
     if optimizer.defaults["fused"]:
         optimizer.found_inf = finite.failed  # type: ignore[attr-defined]
-    else:  # no other one can be told on the device
-        finite.check()
-    optimizer.step()
+    if optimizer.defaults["fused"] or not finite.failed.item():  # no other optimiser can be told on the device
+        optimizer.step()
     return lambda: {**{name: float(value) for name, value in metrics.items()}, "grad_norm": float(norm)}
 
 
+def _check(run: Run, trainable: Trainable[M], plan: Plan, state: State) -> Iterator[Event]:
+    """``JobError`` if anything was not finite, before it is shown, measured with or kept; says if the loss diverges."""
+    progress, finite = state.progress, state.finite
+    failed = finite.found()
+    if failed is None and not all_finite(trainable.module):
+        failed = progress.step
+    if failed is not None:
+        generator = torch.Generator().manual_seed(mix(plan.seed, failed))
+        what, way_out = explain(trainable, failed, generator, plan.arithmetic)
+        raise here().common(JobError(f"{what}; {way_out or _again_slower(run, plan)}"))
+    if finite.diverged(progress.step):
+        trend = finite.trend
+        yield TrainingDiverged(
+            trend.diverging or 0,
+            trend.last,
+            trend.lowest,
+            f"stop it and train anew with a lower learning rate, {_slower(run, plan)}",
+        )
+
+
+def _again_slower(run: Run, plan: Plan) -> str:
+    kept = max(0, saved_step(run))
+    command = f"metavqa train {run.kind} --resume {run.id} --override {_slower(run, plan)}"
+    return f"the last checkpoint, of step {kept}, is good: go on from it with a lower learning rate (`{command}`)"
+
+
+def _slower(run: Run, plan: Plan) -> str:
+    """The option for a tenth of the learning rate."""
+    section = "task_latents" if run.kind == "hvae" and run.manifest().get("variant") == "task" else run.kind
+    return f"--set {section}.lr={plan.lr / 10:g}"
+
+
 def _validate(trainable: Trainable[M], module: M, progress: Progress) -> ValidationMeasured:
-    with torch.no_grad():
-        found = trainable.validate(module)
+    try:
+        with torch.no_grad():
+            found = trainable.validate(module)
+    except NotFinite as error:
+        text = f"{error} (validation at step {progress.step}); lower the learning rates"
+        raise here().common(JobError(text)) from error
     metrics = here().decide(lambda: found)  # rounding on another machine must not lead it another way
     best = metrics[SCORE] > progress.best
     if best:

@@ -9,6 +9,7 @@ from torch import Tensor
 from metavqa_cli.base_network.adapter import answer_logits, task_accuracy
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.dataset import open_dataset
+from metavqa_cli.engine.diagnosis import NotFinite
 from metavqa_cli.engine.loop import Plan
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.world import here
@@ -65,19 +66,28 @@ def mean_loss(
 
 @torch.no_grad()
 def accuracies(layout: WeightLayout, weights: Tensor, examples: Examples, logit_scale: float) -> Tensor:
-    """Top-1 accuracy of each task, 0 to 1; ``weights`` [task, P] or one row [1, P] for all."""
+    """Top-1 accuracy of each task, 0 to 1; ``weights`` [task, P] or one row [1, P] for all.
+
+    ``NotFinite`` when answers are NaN.
+    """
 
     def measure(batch: TaskBatch, rows: Tensor) -> Tensor:
         those = weights[rows] if len(weights) > 1 else weights.expand(len(rows), -1)
         return batch_accuracies(layout, those, batch, logit_scale)
 
-    return by_task(examples, measure, weights.shape[1])
+    found = by_task(examples, measure, weights.shape[1])
+    if bad := int(found.isnan().sum()):
+        text = f"the classifiers of {bad} of {len(found)} tasks answer with NaN: their weights have grown out of bounds"
+        raise here().common(NotFinite(text))
+    return found
 
 
 @torch.no_grad()
 def batch_accuracies(layout: WeightLayout, weights: Tensor, batch: TaskBatch, logit_scale: float) -> Tensor:
-    """Top-1 accuracy of each task of a padded batch, 0 to 1; ``weights`` [task, P]."""
-    return task_accuracy(answer_logits(layout, weights, batch, logit_scale), batch.labels, batch.example_mask)
+    """Top-1 accuracy of each task of a padded batch, 0 to 1, or NaN where answers are NaN; ``weights`` [task, P]."""
+    logits = answer_logits(layout, weights, batch, logit_scale)
+    found = task_accuracy(logits, batch.labels, batch.example_mask)
+    return torch.where(logits.isnan().flatten(1).any(1), torch.nan, found)
 
 
 def mean_accuracy(layout: WeightLayout, weights: Tensor, examples: Examples, logit_scale: float) -> float:

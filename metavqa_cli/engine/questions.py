@@ -45,9 +45,13 @@ class KnownQuestions:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def chosen(self, size: int, step: int, seed: int) -> Tensor:
+        """Which of the known [batch] (on the CPU) are in the batch of ``step``."""
+        return batch_indices(len(self), size, step, seed)
+
     def batch(self, size: int, step: int, seed: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Which of the known [batch] (on the CPU) are in the batch of ``step``; their noisy questions [batch, E]."""
-        chosen = batch_indices(len(self), size, step, seed)
+        chosen = self.chosen(size, step, seed)
         return chosen, self.noisy(self.e[to_device(chosen, self.e.device)], generator)
 
     def noisy(self, e: Tensor, generator: torch.Generator) -> Tensor:

@@ -58,7 +58,7 @@ class RegressionTraining:
     """Squared error on the described training tasks, validated by the predicted weights of new questions."""
 
     def __init__(self, config: Config, target: Target, train: Arena, validation: Arena) -> None:
-        self.config, self.target, self.validation = config, target, validation
+        self.config, self.target, self.data, self.validation = config, target, train, validation
         self.questions = KnownQuestions(train, config.questions)
         self.y = target.scaler.standardise(target.vectors[self.questions.rows])
         generator = torch.Generator().manual_seed(config.seed)
@@ -70,6 +70,11 @@ class RegressionTraining:
         share = here().share(len(chosen))
         own = to_device(chosen[share.rows], self.y.device)
         return share.of(*regression_loss(self.module, e[share.rows], self.y[own]))
+
+    def tasks(self, step: int) -> Arena:
+        """Those of the batch of ``step``."""
+        chosen = self.questions.chosen(self.config.regression.batch, step, self.config.seed)
+        return self.data.select(self.questions.rows[chosen])
 
     def validate(self, module: Regression) -> dict[str, float]:
         """Zero-shot accuracy for the validation tasks' questions, on all their pairs."""

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from metavqa_cli.engine.dataset import open_dataset
+from metavqa_cli.engine.diagnosis import check_weights
 from metavqa_cli.engine.lineage import find_parent, load_model, perform, save_model, started
 from metavqa_cli.engine.measure import batch_accuracies, layout_of, parts_of
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.world import here
 from metavqa_cli.methods.few_shot import adapt_weights
-from metavqa_cli.schema.errors import JobError, MissingError, UsageError
+from metavqa_cli.schema.errors import MissingError, UsageError
 from metavqa_cli.schema.events import Event, Narrated, ProgressMade
 from metavqa_cli.store.runs import Run
 
@@ -64,8 +65,7 @@ def _build_zoo(session: Session, init: Run, run: Run) -> Iterator[Event | dict[s
             done = min(done + world.size * len(rows), len(arena))
             yield ProgressMade(f"fine-tuning {split} tasks", done, len(arena), "tasks")
         weights, before, after = map(world.summed, (weights, before, after))
-        if not torch.isfinite(weights).all():
-            raise world.common(JobError("fine-tuning diverged (weights are not finite); lower zoo.lr"))
+        check_weights(weights, arena.questions, "the fine-tuned weights", "lower zoo.lr")
         tensors[split] = weights
         result[split] = {"before": 100 * float(before.mean()), "after": 100 * float(after.mean())}
     save_model(run, session, tensors, {"layout": layout.to_dict()})

@@ -42,6 +42,16 @@ class ValidationMeasured(Event):
 
 
 @dataclass(frozen=True)
+class TrainingDiverged(Event):
+    """Since ``step`` the loss, now ``loss``, is far above where it began and its ``lowest``; the training goes on."""
+
+    step: int
+    loss: float
+    lowest: float
+    way_out: str = ""
+
+
+@dataclass(frozen=True)
 class CheckpointSaved(Event):
     """The run can be resumed from this step."""
 
@@ -109,7 +119,7 @@ class RunFailed(Event):
 EVENTS: dict[str, type[Event]] = {
     event.__name__: event
     for event in (
-        RunStarted, StepLogged, ValidationMeasured, CheckpointSaved, ProgressMade, Narrated, Reused,
+        RunStarted, StepLogged, ValidationMeasured, TrainingDiverged, CheckpointSaved, ProgressMade, Narrated, Reused,
         DatasetBuilt, RunFinished, RunInterrupted, RunFailed,
     )
 }  # fmt: skip
@@ -118,6 +128,12 @@ TYPES: dict[str, dict[str, Any]] = {
     for name, kind in EVENTS.items()
 }
 LARGEST_STEP = 2**53  # as far as a float counts
+
+
+def divergence_text(event: TrainingDiverged) -> str:
+    """What a person reads of it."""
+    text = f"the training diverges: since step {event.step} its loss has grown to {event.loss:.4g}"
+    return f"{text} (lowest: {event.lowest:.4g})"
 
 
 def to_record(event: Event) -> dict[str, Any]:

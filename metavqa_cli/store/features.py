@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metavqa_cli.schema.errors import JobError
+from metavqa_cli.schema.wording import some
 from metavqa_cli.store.container import Part, blocks, write_parts
 from metavqa_cli.store.mapped import Check, MappedRows
 from metavqa_cli.store.tensors import Layout, header_of, read_layout
@@ -41,8 +42,7 @@ def write_features(path: Path, ids: list[str], features: "np.ndarray", header: d
     if features.dtype != np.float32 or features.ndim != 2 or len(features) != len(ids):
         found = f"{features.dtype} {features.shape}"
         raise ValueError(f"{len(ids)} ids need float32 features [{len(ids)}, embed], found {found}")
-    if not np.isfinite(features).all():
-        raise JobError(f"the features for {path} hold NaN or infinite values; check the encoder with `metavqa env`")
+    check_finite(ids, features)
     lines = dump_ids(ids)
     rows = np.ascontiguousarray(features)
     header = {**header, CHECKSUM: _checksum(rows, lines), QUICK: quick_sum(rows, lines)}
@@ -51,6 +51,18 @@ def write_features(path: Path, ids: list[str], features: "np.ndarray", header: d
         Part("ids", "U8", (len(lines),), len(lines), lambda: lines),
     ]
     write_parts(path, parts, header, "crc32")
+
+
+def check_finite(ids: Sequence[str], features: "np.ndarray") -> None:
+    """``JobError`` that names the images (or texts) ``ids`` for which an encoder gave NaN or infinite ``features``."""
+    import numpy as np
+
+    bad = np.flatnonzero(~np.isfinite(features).all(1)).tolist()
+    if bad:
+        raise JobError(
+            f"the encoder gives NaN or infinite values for {some([ids[row] for row in bad])}; try --precision fp32, "
+            "and `metavqa env` shows the encoder"
+        )
 
 
 def dump_ids(ids: Sequence[str]) -> bytes:

@@ -18,7 +18,9 @@ from metavqa_cli.schema.events import (
     RunFailed,
     RunStarted,
     StepLogged,
+    TrainingDiverged,
     ValidationMeasured,
+    divergence_text,
 )
 from metavqa_cli.store.locks import Owner
 from metavqa_cli.store.runs import Run, RunState
@@ -60,7 +62,7 @@ class RunView:
     dataset: str
     seed: int | None
     message: str | None
-    """What the person saw when the run failed; else why its log cannot be read."""
+    """What the person saw when the run failed; else why its log cannot be read, or that the training diverges."""
     read_at: float = field(compare=False)
     holder: Owner | None = None
     """The process that works on it, where that is known."""
@@ -201,6 +203,7 @@ class _Watched:
         self.total: int | None = None
         self.phase = 0.0
         self.message: str | None = None
+        self.warning: str | None = None
         self.ending: tuple[Stamp | None, RunState] | None = None
 
     def view(self, now: float) -> RunView:
@@ -213,7 +216,7 @@ class _Watched:
             self.run.id, self.run.path, self.kind, self.variant, state, self.step, self.total,
             1.0 if state == "finished" else progress, metric, measured, self.created,
             max([self.created, *written]), self.parents, self.dataset, self.seed,
-            self.message if state == "failed" else self.tail.trouble, now, self._holder(state),
+            self.message if state == "failed" else self.tail.trouble or self.warning, now, self._holder(state),
         )  # fmt: skip
 
     def _follow(self) -> None:
@@ -231,6 +234,9 @@ class _Watched:
         if isinstance(event, RunStarted):
             self.total = event.total_steps or None
             self.step = event.resumed_at if event.total_steps else None
+            self.warning = None
+        elif isinstance(event, TrainingDiverged):
+            self.warning = divergence_text(event)
         elif isinstance(event, StepLogged | ValidationMeasured):
             self.step = event.step
         elif isinstance(event, ProgressMade):

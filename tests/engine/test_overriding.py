@@ -15,7 +15,7 @@ from metavqa_cli.engine.session import Session
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import InterruptedJob, JobError, UsageError
 from metavqa_cli.schema.events import Event, Narrated, RunFinished, RunStarted, ValidationMeasured
-from metavqa_cli.store import runs
+from metavqa_cli.store import removal, runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import read_header
 from metavqa_cli.store.workspace import Workspace
@@ -80,7 +80,7 @@ def test_an_overridden_run_is_no_plain_run_of_either_configuration(workspace: Wo
 
     child = finished(session(workspace), lambda here: train_ldm(here, run))
     for other in (run, *plain):
-        runs.remove(other, force=True)
+        removal.remove(other, force=True)
     again = finished(session(workspace, **old), hvae)
     assert again.id == run.id and again.overrides() == []
     assert finished(session(workspace), lambda here: train_ldm(here, again)).id != child.id

@@ -17,9 +17,10 @@ from metavqa_cli.engine.contrast import HyperclipTraining
 from metavqa_cli.engine.diffusion import LdmTraining
 from metavqa_cli.engine.generators import Decoder
 from metavqa_cli.engine.lineage import load_model, sections
-from metavqa_cli.engine.loop import Plan, Trainable, train
+from metavqa_cli.engine.loop import Plan, train
 from metavqa_cli.engine.questions import KnownQuestions, described_tasks, whitener_of
 from metavqa_cli.engine.regression import RegressionTraining, Target
+from metavqa_cli.engine.trainable import Trainable
 from metavqa_cli.guidance.hyperldm import LatentScaler
 from metavqa_cli.schema.config import CONDITIONAL, Config
 from metavqa_cli.schema.events import Reused, StepLogged, ValidationMeasured

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from metavqa_cli.engine.loop import Plan, Trainable, train
+from metavqa_cli.engine.loop import Plan, train
+from metavqa_cli.engine.trainable import Trainable
 from metavqa_cli.schema.errors import InterruptedJob
 from metavqa_cli.schema.events import CheckpointSaved, Event, RunStarted, ValidationMeasured
 from metavqa_cli.store.runs import Run

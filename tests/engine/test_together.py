@@ -19,13 +19,14 @@ from metavqa_cli.schema.events import (
     ValidationMeasured,
 )
 from metavqa_cli.schema.layers import flatten
+from metavqa_cli.schema.wording import some
 from metavqa_cli.store import removal, runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.engine import two_processes
-from tests.engine.test_loop import METHODS
+from tests.engine.test_loop import METHODS, make
 
 ROUNDING = 1e-4
 """Sums in another order. Adam divides by a gradient's size, so what is zero but for rounding moves differently."""
@@ -37,12 +38,17 @@ def stepped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process began (``begun``), and the first ones (``left``)."""
     out = tmp_path_factory.mktemp("stepped")
     assert two_processes.steps(out / "begun", METHODS, begin=True) == {}
-    processes = two_processes.start(miniature.finished().root, out, ["steps", "differ", "go on", "begin"])
+    processes = two_processes.start(miniature.finished().root, out, ["steps", "differ", "spoil", "go on", "begin"])
+    tasks = make("regression", two_processes.BATCH).tasks(1)
+    assert len(tasks) == two_processes.BATCH
     found = two_processes.ended(processes)
     assert [(code, error) for code, _, error in found] == [(0, ""), (0, "")]
     for (_, said, _), silent in zip(found, (False, True), strict=True):  # the first one says it for both
-        assert said.startswith("the parameters differ between the processes at step 2: ")
-        assert said.endswith(f"{silent}\n")
+        differing, spoiled = said.splitlines()
+        assert differing.startswith("the parameters differ between the processes at step 2: ")
+        named = some(tasks.questions[6:])  # the second one's share
+        assert spoiled.startswith(f"the loss is not finite at step 1 (loss inf), whose batch has the tasks {named}; ")
+        assert differing.endswith(str(silent)) and spoiled.endswith(str(silent))
     return out
 
 

@@ -48,7 +48,7 @@ def test_a_step_does_not_wait_for_the_card(method: str, monkeypatch: pytest.Monk
         for step in range(2):
             read = loop._step(Alone(training), optimizer, loop.clipping_groups(module, ()), how, finite, step)
             average.update_parameters(module)
-    finite.check()
+    assert finite.found() is None
     assert read()["loss"] > 0
     with Watched(), pytest.raises(Waited, match="reads from the card"):
         read()

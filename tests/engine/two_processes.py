@@ -2,7 +2,7 @@
 
 ``python -m tests.engine.two_processes WORKSPACE OUT TASK…`` is one of them. A task is ``steps`` (a few steps of every
 training on the miniature in WORKSPACE), ``begin`` (the first of them), ``go on`` (those that are left of what another
-number of processes began in OUT/begun), or a command line of metavqa as a JSON list.
+number of processes began in OUT/begun), ``differ``, ``spoil``, or a command line of metavqa as a JSON list.
 """
 
 import json
@@ -114,6 +114,25 @@ def differ() -> None:
         print(f"{error} {error.said}")
 
 
+def spoil(out: Path) -> None:
+    """Take steps of which the second one's loss is infinite in the last process alone, with a gradient that is not."""
+    from tests.engine.test_loop import PLAN, make
+
+    here, training = world.here(), make("regression", BATCH)
+    real = training.loss
+
+    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        found, metrics = real(step, generator)
+        return found + (torch.inf if step == 1 and here.rank == here.size - 1 else 0.0), metrics
+
+    training.loss = loss  # type: ignore[method-assign]
+    run = Run(out / "runs" / here.decide(lambda: _new_run(out, "spoiled")))
+    try:
+        [*loop.train(run, training, replace(PLAN, steps=STEPS, validate_every=STEPS), miniature.CPU)]
+    except JobError as error:
+        print(f"{error} {error.said}")
+
+
 def _new_run(folder: Path, kind: str) -> str:
     key = runs.run_key(kind, {}, {}, "")
     return runs.create(Workspace(folder), "ldm", key, {}, {}, {"name": "none", "fingerprint": "none"}).id
@@ -151,6 +170,8 @@ def main() -> None:
             steps(out / folder, METHODS, begin=task == "begin")
         elif task == "differ":
             differ()
+        elif task == "spoil":
+            spoil(out)
         elif code := app.run(["--workspace", str(workspace.root), *json.loads(task)]):
             sys.exit(code)
     part()
