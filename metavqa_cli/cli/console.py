@@ -159,7 +159,8 @@ def emit(
     else:
         chosen = list(columns or (rows[0] if rows else ()))
         cells = [[_cell(row.get(name)) for name in chosen] for row in rows]
-        lines, head = (list(zip(map(_cell, chosen), cells[0], strict=True)), None) if record else (cells, chosen)
+        names = [*map(_cell, chosen)]
+        lines, head = (list(zip(names, cells[0], strict=True)), None) if record else (cells, names)
         if format == "markdown":
             print(_markdown(lines, head or ("key", "value"), titles), end="")
         elif format == "human" or is_terminal("stdout"):

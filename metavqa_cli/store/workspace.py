@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from metavqa_cli.schema.errors import MissingError
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -30,7 +32,11 @@ class Workspace:
         return self.root / "runs"
 
     def dataset_dir(self, name: str) -> Path:
-        """Where dataset ``name`` lives, whether it exists or not."""
+        """Where dataset ``name`` lives, whether it exists or not. ``MissingError`` for a name that leads elsewhere."""
+        if (
+            name in ("", ".", "..") or Path(name).name != name or "\0" in name
+        ):  # as a run's record may say, which somebody else wrote
+            raise MissingError(f"there is no dataset {name!r} in {self.root}; `metavqa dataset ls` lists what there is")
         return self.datasets_dir / name
 
     def datasets(self) -> list[str]:

@@ -26,13 +26,14 @@ from textual.reactive import reactive
 from textual.screen import Screen
 
 from metavqa_cli.schema.errors import MetaVQAError
+from metavqa_cli.schema.text import neutral
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tui import settings as settings_file
 from metavqa_cli.tui.asking import Asking
 from metavqa_cli.tui.beside import beside, post
 from metavqa_cli.tui.feed import RunsFeed
 from metavqa_cli.tui.jobs import Job, Jobs
-from metavqa_cli.tui.look import AsciiFilter, Look
+from metavqa_cli.tui.look import AsciiFilter, Look, SafeFilter
 from metavqa_cli.tui.room import ROOMS, Room, RoomName
 from metavqa_cli.tui.snapshot import Snapshot, SnapshotRead
 from metavqa_cli.tui.widgets.dialogs import Confirm, Help
@@ -146,7 +147,7 @@ class Dashboard(App[int]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         usual = super().get_line_filters()
         filters = [NoColor() if isinstance(one, Monochrome) else one for one in usual]  # greys are colours as well
-        return [*filters, AsciiFilter()] if self.look.ascii else filters
+        return [*filters, SafeFilter(), *([AsciiFilter()] if self.look.ascii else [])]
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         for name, (key, title) in ROOMS.items():
@@ -299,8 +300,12 @@ class Dashboard(App[int]):
 
     def copy(self, text: str) -> None:
         """Put ``text`` on the clipboard, where the terminal allows that (OSC 52), and show it in any case."""
-        self.copy_to_clipboard(text)
+        self.copy_to_clipboard(neutral(text, one_line=True))
         self.say(f"copied: {text}")
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """As Textual does it, but nothing that a shell could take for a key when it is pasted there."""
+        super().copy_to_clipboard(neutral(text))
 
     # Ways
 

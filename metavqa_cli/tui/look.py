@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from re import Match
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-from metavqa_cli.schema.text import ASCII, neutral
+from metavqa_cli.schema.text import ASCII, UNSAFE, neutral
 
 # One character for one, so that nothing moves: what Textual and this dashboard draw frames, bars and marks with.
 SINGLE = str.maketrans({
@@ -35,6 +36,21 @@ class Look:
     def pick(self, fine: str, plain: str) -> str:
         """``fine``, or ``plain`` where only ASCII is printed."""
         return plain if self.ascii else fine
+
+
+class SafeFilter(LineFilter):
+    """The last gate: what a widget has forgotten to pass through ``Look.text`` steers no terminal all the same."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [
+            segment if segment.control or (segment.text.isascii() and segment.text.isprintable())
+            else Segment(UNSAFE.sub(_marked, segment.text), segment.style)
+            for segment in segments
+        ]  # fmt: skip
+
+
+def _marked(match: Match[str]) -> str:
+    return "?" * cell_len(match[0])
 
 
 class AsciiFilter(LineFilter):

@@ -154,7 +154,7 @@ class SweepShow(Room):
         self.query_one(SweepPlot).show(sweep, state.choice, state.line, nothing)
         words = reading(sweep, state.curve, here) if sweep else []
         self.query_one("#sweep-words", Static).update(Text("\n".join(map(self.look.text, words))))
-        self.query_one("#sweep-curves").border_title = self.look.text(curves_title(state.board.dataset, sweep))
+        self.query_one("#sweep-curves").border_title = Text(self.look.text(curves_title(state.board.dataset, sweep)))
         self._subtitle()
         self._show_tasks()
 
@@ -162,7 +162,7 @@ class SweepShow(Room):
         """What is being measured, and how the curve that is scrubbed was drawn."""
         sweep, choice = self.state.board.sweep, self.state.choice
         parts = [self._measuring, sampler_words(sweep, choice) if sweep else ""]
-        self.query_one("#sweep-curves").border_subtitle = self.look.text(" · ".join(filter(None, parts)))
+        self.query_one("#sweep-curves").border_subtitle = Text(self.look.text(" · ".join(filter(None, parts))))
 
     def _show_tasks(self) -> None:
         state, tasks = self.state, self.tasks
@@ -170,7 +170,7 @@ class SweepShow(Room):
         tasks.list.show(lines, state.question, "no task matches; escape shows all" if state.here else "")
         whole = len(state.board.swept.tasks) if state.board.swept else 0
         tasks.border_title = f"Tasks: {len(lines)}{f' of {whole}' if len(lines) < whole else ''}"
-        tasks.border_subtitle = self.look.text(tasks_words(state.here, state.there, state.order))
+        tasks.border_subtitle = Text(self.look.text(tasks_words(state.here, state.there, state.order)))
         self._show_task()
 
     @on(TaskLines.Highlighted)

@@ -5,6 +5,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+from metavqa_cli.schema.errors import MissingError
 from metavqa_cli.store.workspace import Workspace
 
 
@@ -19,6 +20,12 @@ def test_only_folders_with_a_manifest_count(tmp_path: Path) -> None:
     (workspace.runs_dir / "note.txt").write_text("")
     assert workspace.datasets() == ["another", "scenes"]
     assert workspace.run_ids() == ["zoo-1"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../other", "a/b", "/etc", "a/", "a\0"])
+def test_a_name_that_leads_elsewhere_is_no_dataset(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MissingError, match="there is no dataset"):
+        Workspace(tmp_path).dataset_dir(name)
 
 
 def test_looking_at_a_workspace_that_is_not_there_creates_nothing(tmp_path: Path) -> None:

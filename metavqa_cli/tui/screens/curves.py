@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import ClassVar
 
+from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Static
@@ -147,7 +148,7 @@ class CurvesRoom(Room):
         self.table.show(picture.lines, views, self.metric, wish.weight > 0)
         where = "newest values" if wish.cursor is None else f"at step {wish.cursor:,.0f}"
         title = chart_title(self.metric, None, False) if self.metric else ""
-        self.table.border_subtitle = self.look.text(f"{title}, {where}") if title else ""
+        self.table.border_subtitle = Text(self.look.text(f"{title}, {where}") if title else "")
         root = str(self.dashboard.workspace.root)
         put(self.nothing, self.look.text(nothing_words(bool(wish.runs), self.settled, root)))
         self.nothing.set_class(bool(picture.names), "hidden")

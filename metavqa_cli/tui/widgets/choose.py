@@ -11,9 +11,11 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from metavqa_cli.schema.text import neutral
+
 
 class ChooseOne(ModalScreen[str | None]):
-    """One of ``options``, which are shown as they are. Returns it; None for escape."""
+    """One of ``options``. Returns it; None for escape."""
 
     DEFAULT_CSS = """
     ChooseOne { align: center middle; }
@@ -27,8 +29,8 @@ class ChooseOne(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
-            yield Static(Text(self.heading, "bold"))
-            yield OptionList(*(Option(Text(option)) for option in self.options))
+            yield Static(Text(neutral(self.heading), "bold"))
+            yield OptionList(*(Option(Text(neutral(option, one_line=True))) for option in self.options))
             yield Static(Text("enter chooses, escape leaves it as it is"), classes="muted")
 
     def on_mount(self) -> None:
@@ -59,7 +61,7 @@ class ChooseSome(ModalScreen[tuple[int, ...] | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
-            yield Static(Text(self.heading, "bold"))
+            yield Static(Text(neutral(self.heading), "bold"))
             yield OptionList(*(Option(self._line(at)) for at in range(len(self.options))))
             yield Static(
                 Text(f"space takes or leaves one, at most {self.most}; enter: done, the highlighted one first"),
@@ -88,4 +90,4 @@ class ChooseSome(ModalScreen[tuple[int, ...] | None]):
 
     def _line(self, at: int) -> Text:
         mark = f"[{self.chosen.index(at) + 1}]" if at in self.chosen else "[ ]"
-        return Text(f"{mark} {self.options[at]}", no_wrap=True, overflow="ellipsis")
+        return Text(f"{mark} {neutral(self.options[at], one_line=True)}", no_wrap=True, overflow="ellipsis")
