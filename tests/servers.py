@@ -22,6 +22,7 @@ class Reply:
     hold: int | None = None  # send so many bytes of the body, then nothing until ``release``
     ranges: bool = True  # honour Range
     conditions: bool = True  # honour If-Range
+    drip: float | None = None  # send byte by byte, so many seconds apart
     shift: int = 0  # begin so many bytes after what was asked for
     claim: int | None = None  # this Content-Length, whatever is sent; below 0 for none
     extra: bytes = b""  # more than the file
@@ -125,6 +126,10 @@ class _Handler(BaseHTTPRequestHandler):
     def send(self, body: bytes, reply: Reply) -> None:
         stop = reply.cut if reply.hold is None else reply.hold
         try:
+            for at in range(len(body) if reply.drip else 0):
+                self.wfile.write(body[at : at + 1])
+                if self.world.release.wait(reply.drip):
+                    return
             self.wfile.write(body[:stop])
             self.world.sent += len(body[:stop])
             if reply.hold is not None:

@@ -18,9 +18,10 @@ from metavqa_cli.schema.events import Event, Narrated, ProgressMade
 from metavqa_cli.schema.strict import parse_json
 from metavqa_cli.store import web
 from metavqa_cli.store.atomic import explained, sync_folder, write_json
-from metavqa_cli.store.web import RangeRefused, Trouble
+from metavqa_cli.store.web import RangeRefused, TooSlow, Trouble
 
 CHUNK = 1 << 18
+LEAST_RATE = 1000  # bytes a second; at it VQA v2 would take most of a year
 BACKOFF_SECONDS, LONGEST_BACKOFF, LONGEST_WAIT = 1.0, 60.0, 900.0
 Tell = Callable[[Event], None]
 
@@ -36,7 +37,8 @@ class Remote:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to try: ``retries`` in a row that bring nothing new, ``timeout`` seconds of silence on a connection."""
+    """How long to try: ``retries`` in a row that bring nothing new, ``timeout`` seconds of silence on a connection, or
+    of less than ``LEAST_RATE``."""
 
     retries: int = 8
     timeout: float = 60.0
@@ -66,7 +68,7 @@ def fetch(remote: Remote, path: Path, tell: Tell, patience: Patience | None = No
         try:
             _attempt(remote, part, patience.timeout, tell)
         except Trouble as trouble:
-            failures = 0 if part.length > best else failures + 1
+            failures = 0 if part.length > best and not isinstance(trouble, TooSlow) else failures + 1
             best = max(best, part.length)
             _pause(trouble, failures, remote, part, patience, tell)
     return Fetched(part.finish(), resumed_at)
@@ -217,7 +219,7 @@ def _attempt(remote: Remote, part: _Part, timeout: float, tell: Tell) -> None:
             if part.length:
                 tell(Narrated(f"{part.name}: the server begins anew (no ranges, or another file), and so does this"))
             part.begin(web.validator(response.headers))
-        _receive(response, remote, part, tell)
+        _receive(response, remote, part, timeout, tell)
 
 
 def _continues(response: HTTPResponse, remote: Remote, part: _Part) -> bool:
@@ -244,11 +246,16 @@ def _check_size(total: int | None, remote: Remote) -> None:
         )
 
 
-def _receive(response: HTTPResponse, remote: Remote, part: _Part, tell: Tell) -> None:
+def _receive(response: HTTPResponse, remote: Remote, part: _Part, timeout: float, tell: Tell) -> None:
     with explained(part.path):
         file = part.path.open("ab")
+    begun, before = time.monotonic(), part.length
     with file:
         while chunk := web.read(response, CHUNK):
+            if (now := time.monotonic()) - begun > timeout:
+                if part.length - before < LEAST_RATE * (now - begun):
+                    raise TooSlow(f"less than {LEAST_RATE} bytes a second came for {now - begun:.0f} s")
+                begun, before = now, part.length
             if part.length + len(chunk) > remote.size:
                 break
             # May raise: a job that was stopped while the read waited must not write any more.

@@ -13,6 +13,7 @@ from email.message import Message
 from email.utils import parsedate_to_datetime
 from functools import cache
 from http.client import HTTPException, HTTPResponse
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +33,10 @@ class Trouble(Exception):
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
         self.wait = wait
+
+
+class TooSlow(Trouble):
+    """A connection that brings next to nothing, and would for ever."""
 
 
 class RangeRefused(Trouble):
@@ -138,8 +143,17 @@ def _reason(error: object) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
+def _is_inside(url: str) -> bool:
+    """Whether an address names this machine or its network, as far as that is written in it: no name is looked up."""
+    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    try:
+        return not ip_address(host.partition("%")[0]).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+
+
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect to http or https, never from https back to http."""
+    """Follows a redirect to http or https, never from https back to http, nor from the net into this machine's own."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Message, newurl: str
@@ -147,6 +161,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         old, new = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
         if new not in SCHEMES or (old, new) == ("https", "http"):
             raise MissingError(f"{req.full_url} redirects to {newurl}, from {old} to {new}, which is unsafe; {WAY_OUT}")
+        if _is_inside(newurl) and not _is_inside(req.full_url):
+            raise MissingError(f"{req.full_url} redirects into the local network, to {newurl}; {WAY_OUT}")
         code = {308: 307}.get(code, code)  # Python 3.10 does not know 308, which is 307 for ever
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 

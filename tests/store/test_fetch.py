@@ -45,8 +45,10 @@ class Fetcher:
         self.told: list[Event] = []
         self.slept: list[float] = []
 
-    def __call__(self, url: str, sha256: str | None = None, *, retries: int = 3, size: int = len(BODY)) -> Fetched:
-        patience = Patience(retries, timeout=20, sleep=self.slept.append)
+    def __call__(
+        self, url: str, sha256: str | None = None, *, retries: int = 3, size: int = len(BODY), timeout: float = 20
+    ) -> Fetched:
+        patience = Patience(retries, timeout, sleep=self.slept.append)
         return fetch.fetch(Remote(url, size, sha256), self.path, self.told.append, patience)
 
     def left(self) -> set[str]:
@@ -316,6 +318,37 @@ def test_a_redirect_from_https_back_to_http_is_refused() -> None:
         handler.redirect_request(old, None, 302, "", Message(), "http://a.example/x")
     fine = handler.redirect_request(old, None, 302, "", Message(), "https://b.example/x")
     assert fine is not None and fine.full_url == "https://b.example/x"
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["http://127.0.0.1/x", "http://[::1]/x", "http://10.0.0.1:80/x", "http://169.254.169.254/", "http://localhost/x",
+     "http://localhost./x", "http://printer.local/x"],
+)  # fmt: skip
+def test_a_redirect_from_the_net_into_this_machines_own_is_refused(place: str) -> None:
+    handler, old = web._Redirects(), urllib.request.Request("http://a.example/x")
+    with pytest.raises(MissingError, match=r"http://a\.example/x redirects into the local network"):
+        handler.redirect_request(old, None, 302, "", Message(), place)
+    inside = urllib.request.Request("http://192.168.0.1/x")
+    assert handler.redirect_request(inside, None, 302, "", Message(), place) is not None
+
+
+def test_a_server_that_drips_is_given_up_with_the_part_kept(server: Server, get: Fetcher) -> None:
+    url = server.serve("file.zip", BODY, *[Reply(drip=0.01)] * 9)
+    with pytest.raises(
+        MissingError, match=r"less than 1000 bytes a second came for 0 s, in 2 attempts in a row; \d+ of"
+    ):
+        get(url, retries=1, timeout=0.2)
+    assert get.left() == {"file.zip.part", "file.zip.part.json"}
+    server.replies["file.zip"].clear()
+    assert get(url).sha256 == SHA and (server.firsts()[-1] or 0) > 5
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "C:\\evil", "other.zip"])
+def test_the_server_does_not_name_the_file(server: Server, get: Fetcher, name: str) -> None:
+    told = ("Content-Disposition", f'attachment; filename="{name}"')
+    get(server.serve("file.zip", BODY, Reply(headers=(told,))))
+    assert get.left() == {"file.zip"}
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:,hello"])
