@@ -15,9 +15,10 @@ from typing import Any
 
 from metavqa_cli.engine.contact import image_places
 from metavqa_cli.engine.image_check import Difference, at_most, decode_all, file_size, look_for
+from metavqa_cli.engine.indexing import Stamp, stamp
 from metavqa_cli.engine.manifest import read_manifest
 from metavqa_cli.engine.site import IMAGES, INDEX, MANIFEST, TASKS
-from metavqa_cli.schema.errors import JobError, MetaVQAError
+from metavqa_cli.schema.errors import BusyError, JobError, MetaVQAError
 from metavqa_cli.schema.events import Event, ProgressMade
 from metavqa_cli.store.images import ImageFile
 from metavqa_cli.tasks.taskset import read_tasks
@@ -64,9 +65,32 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> list[Difference]:
 def verify_dataset(folder: Path, *, decode: bool = False, workers: int = 1) -> Generator[Event, None, Report]:
     """Compare the dataset in ``folder`` with its manifest, and look for its images; yields progress.
 
-    With ``decode`` every image is read to its last pixel, by ``workers`` processes. Errors as ``read_manifest``.
+    With ``decode`` every image is read to its last pixel, by ``workers`` processes. Errors as ``read_manifest``;
+    ``BusyError`` when another process builds the dataset anew, or removes it, meanwhile.
     """
-    manifest, differences = read_manifest(folder), []
+    begun = stamp(folder / MANIFEST)
+    manifest = read_manifest(folder)
+    try:
+        report = yield from _looked_through(folder, manifest, decode, workers)
+    except (MetaVQAError, OSError):
+        _refuse_another(folder, begun)
+        raise
+    if report.differences:
+        _refuse_another(folder, begun)
+    return report
+
+
+def _refuse_another(folder: Path, begun: Stamp) -> None:
+    """``BusyError`` when the dataset is not the one any more that was begun with: what differs is not damage."""
+    if stamp(folder / MANIFEST) != begun:
+        raise BusyError(f"the dataset {folder.name!r} was built anew or removed by another process while this one "
+                        "read it; run the command again")  # fmt: skip
+
+
+def _looked_through(
+    folder: Path, manifest: Mapping[str, Any], decode: bool, workers: int
+) -> Generator[Event, None, Report]:
+    differences: list[Difference] = []
     parts = _parts(folder)
     for done, found in enumerate(_checked(parts, manifest), 1):
         differences += [found] if found else []

@@ -44,7 +44,10 @@ class Deeds:
         return [name for name in self.workspace.run_ids() if name.startswith(kind)] or ["nothing-1234"]
 
     def _one(self, kind: str = "") -> str:
-        return self.draw.choice(self._runs(kind))
+        """A run, rather one that is not finished: there others are at work."""
+        names = self._runs(kind)
+        unfinished = [name for name in names if not (self.workspace.runs_dir / name / "result.json").exists()]
+        return self.draw.choice(unfinished if unfinished and self.draw.random() < 0.5 else names)
 
     def _options(self, dataset: str) -> list[str]:
         other = SMALL if dataset == OTHER else []
@@ -59,16 +62,15 @@ class Deeds:
              ("hvae", "--objective", "weights"), ("hvae", "--objective", "task"), ("ldm", "--on", "task"),
              ("ldm", "--on", "hvae"), ("hyperclip", "--on", "task"), ("regression", "--on", "task")]
         )  # fmt: skip
-        more = [["--force"], ["--with-parents"], [], [], []]
-        length = [] if which[0] == "zoo" else ["--epochs", str(self.draw.choice((4, 8, 40)))]
-        dataset, seed = self._dataset(), str(self.draw.randrange(3))
+        more = [["--force"], ["--with-parents"], ["--with-parents"], [], []]
+        length = [] if which[0] == "zoo" else ["--epochs", str(self.draw.choice((4, 60)))]
+        dataset, seed = self._dataset(), str(self.draw.randrange(2))
         args = ["train", *which, *self._options(dataset), *length, "--seed", seed, *self.draw.choice(more)]
         # Another configuration of the second dataset may be there.
         return Deed(f"train {which[0]}", tuple(args), (*USUAL, REFUSED) if dataset == OTHER else USUAL)
 
     def _resume(self) -> Deed:
-        unfinished = [name for name in self._runs() if not (self.workspace.runs_dir / name / "result.json").exists()]
-        name = self.draw.choice(unfinished or self._runs())
+        name = self._one()
         args = ("train", name.partition("-")[0], "--resume", name)
         if args[1] not in ("baseline", "zoo", "hvae", "ldm", "hyperclip", "regression"):
             return self._look()
@@ -89,7 +91,7 @@ class Deeds:
         return Deed("dataset build", (*args, *(["--force"] if force else [])), (DONE, BUSY))
 
     def _remove_dataset(self) -> Deed:
-        return Deed("dataset rm", ("dataset", "rm", self._dataset(), "--yes"))
+        return Deed("dataset rm", ("dataset", "rm", self.draw.choices([NAME, OTHER], [1, 6])[0], "--yes"))
 
     def _evaluate(self) -> Deed:
         args = ["eval", self._one("ldm"), *self._options(NAME), "--json", *self.draw.choice(([], ["--force"]))]

@@ -20,6 +20,7 @@ from metavqa_cli.engine import site, usage
 from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.manifest import read_manifest
 from metavqa_cli.engine.remove import find_dataset, remove_dataset
+from metavqa_cli.engine.verify import verify_dataset
 from metavqa_cli.schema.errors import BusyError, MissingError, RemovedError
 from metavqa_cli.store import locks, runs
 from metavqa_cli.store.features import write_features
@@ -155,6 +156,15 @@ def test_one_that_is_removed_meanwhile_is_said_to_be(workspace: Workspace, folde
     remove(folder)
     with pytest.raises(RemovedError, match="the dataset 'small' was removed by another process"):
         found.arena("train", CPU)
+
+
+@pytest.mark.parametrize("then", [replace, remove])
+def test_what_changes_while_it_is_verified_is_not_called_damage(folder: Path, then: Callable[[Path], None]) -> None:
+    events = verify_dataset(folder)
+    next(events)
+    then(folder)
+    with pytest.raises(BusyError, match="was built anew or removed by another process"):
+        list(events)
 
 
 def test_damage_is_still_called_damage(workspace: Workspace, folder: Path) -> None:
