@@ -27,7 +27,7 @@ HANGS = 120.0  # seconds
 CRASHED = 99
 HEARD = (signal.SIGINT, signal.SIGTERM)
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-KILLED_SHARE = 0.15  # of the deeds
+KILLED_SHARE = 0.25  # of the deeds
 
 
 @dataclass
