@@ -7,8 +7,9 @@ from pathlib import Path
 from metavqa_cli.engine.cells import Bench, measured_cell
 from metavqa_cli.engine.scores import CellSpec
 from metavqa_cli.store.runs import Run
+from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
-from tests import miniature
+from tests import miniature, old_format
 from tests.engine.test_lineage import returned
 
 SPECS = (
@@ -50,4 +51,9 @@ def add(workspace: Workspace, run: Run, name: str = "") -> Run:
     """Put a copy of a run into another workspace, in one step, as a finished job appears."""
     draft = workspace.runs_dir / f".{run.id}"
     shutil.copytree(run.path, draft)
+    if name:  # what is in it belongs to the run of the new name
+        tensors, header = load_tensors(draft / "model.safetensors")
+        save_tensors(draft / "model.safetensors", tensors, {**header, "run": name})
+        old_format.rewrite(draft / "run.json", id=name)
+        old_format.rewrite(draft / "result.json", record={"run": name})
     return Run(draft.rename(workspace.runs_dir / (name or run.id)))

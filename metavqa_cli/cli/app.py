@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from metavqa_cli.cli import ask, config, console, dataset, env, evaluate, identify, quickstart, runs, train, tui
+from metavqa_cli.cli import ask, config, console, dataset, env, evaluate, identify, quickstart, runs, train, tui, verify
 from metavqa_cli.cli.console import Color
 from metavqa_cli.cli.failures import INTERRUPTED, explain
 from metavqa_cli.cli.options import chosen, hoist
@@ -32,6 +32,7 @@ app.add_typer(evaluate.app, name="eval")
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
 app.command("tui")(tui.tui)
+app.command("verify")(verify.verify)
 app.command("env")(env.env)
 app.command("locate")(env.locate)
 

@@ -14,7 +14,7 @@ from metavqa_cli.cli.options import FormatOption, JsonOption, chosen_format, wor
 from metavqa_cli.cli.session import finish
 from metavqa_cli.cli.show import show
 from metavqa_cli.engine.configuration import resolve_config
-from metavqa_cli.schema.errors import JobError, UsageError
+from metavqa_cli.schema.errors import JobError, MetaVQAError, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Build, describe and look into datasets.")
 for command in (download, build, info, export, show):
@@ -30,7 +30,15 @@ def ls(format: FormatOption = "auto", json: JsonOption = False) -> None:
     if not found:
         console.narrate(f"no datasets in {workspace().root}; `metavqa dataset build` makes one")
     keys = ("dataset", "tasks", "train", "validation", "test", "images", "encoder")
-    console.emit([{key: describe(name)[key] for key in keys} for name in found], chosen_format(format, json), keys)
+    rows = []
+    for name in found:
+        try:
+            described = describe(name)
+        except MetaVQAError as error:
+            console.warn(f"dataset {name} is left out: {error}")
+        else:
+            rows.append({key: described[key] for key in keys})
+    console.emit(rows, chosen_format(format, json), keys)
 
 
 @app.command()

@@ -15,8 +15,10 @@ from metavqa_cli.cli.options import (
     complete_run,
     workspace,
 )
+from metavqa_cli.schema.errors import JobError, MissingError
 from metavqa_cli.store import removal, runs
 from metavqa_cli.store.runs import Run
+from metavqa_cli.store.sealed import NewerError
 
 LIST_COLUMNS = ("run", "kind", "state", "dataset", "created", "parents")
 
@@ -45,7 +47,7 @@ def ls(
         kept = {view.id for view in read_runs(here, time.time()) if wanted(view)}
         found = [run for run in found if run.id in kept]
     for name in damaged:
-        console.warn(f"run {name} has a damaged run.json; `metavqa runs rm {name}` removes it")
+        console.warn(_trouble(Run(here.runs_dir / name)))
     if not found and filter is not None:
         console.narrate(f"no run in {here.root} matches {filter!r}")
     elif not found:
@@ -56,6 +58,17 @@ def ls(
             records.append(describe(run))
     held = any(record["holder"] for record in records)
     console.emit(records, chosen_format(format, json), (*LIST_COLUMNS, "holder") if held else LIST_COLUMNS)
+
+
+def _trouble(run: Run) -> str:
+    """Why a run is not listed."""
+    try:
+        run.manifest()
+    except NewerError as error:
+        return f"run {run.id} is left out: {error}"
+    except (JobError, MissingError):
+        pass
+    return f"run {run.id} has a damaged run.json; `metavqa runs rm {run.id}` removes it"
 
 
 @app.command()

@@ -65,7 +65,7 @@ def show(
 
 def _tasks(name: str, split: str | None, family: str | None, match: str | None) -> "tuple[Path, list[Task]]":
     """The folder of the dataset, and its tasks that the options leave; ``UsageError`` when they leave none."""
-    from metavqa_cli.engine.manifest import open_manifest
+    from metavqa_cli.engine.manifest import check_recorded, open_manifest
     from metavqa_cli.tasks.taskset import load_tasks
 
     try:
@@ -73,6 +73,7 @@ def _tasks(name: str, split: str | None, family: str | None, match: str | None) 
     except re.error as error:
         raise UsageError(f"--match {match!r} is not a regular expression: {error}") from None
     path, _ = open_manifest(workspace(), name)
+    check_recorded(path, "tasks.jsonl")
     everything = load_tasks(path / "tasks.jsonl").tasks
     tasks = [
         task for task in everything

@@ -47,14 +47,16 @@ class State:
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
         finite = progress.best if math.isfinite(progress.best) else None
-        header = {"step": progress.step, "best": finite, "best_step": progress.best_step,
+        header = {"run": run.id, "step": progress.step, "best": finite, "best_step": progress.best_step,
                   "since_best": progress.since_best, "validated": progress.validated,
                   "trend": self.finite.trend.to_dict()}  # fmt: skip
         save_tensors(run.state_path, tensors, header)
 
     def restore(self, run: Run) -> None:
         """Go back to the checkpoint of ``run``. ``JobError`` when it is not intact."""
-        tensors, header = load_tensors(run.state_path, remedy=f"start again with `metavqa runs rm {run.id}`")
+        remedy = f"start again with `metavqa runs rm {run.id}`"
+        tensors, header = load_tensors(run.state_path, remedy=remedy)
+        run.own(run.state_path, header, remedy)
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

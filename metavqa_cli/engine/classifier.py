@@ -14,6 +14,7 @@ from metavqa_cli.clip.encoder import TINY, ClipEncoder
 from metavqa_cli.engine.request import check_answers
 from metavqa_cli.methods.zero_shot import zero_shot_weights
 from metavqa_cli.schema.errors import JobError, UsageError
+from metavqa_cli.store.sealed import refuse_newer
 from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.tasks.batches import TaskBatch
 from metavqa_cli.tasks.prompts import check_template, fill
@@ -67,6 +68,8 @@ def load_classifier(path: Path) -> Classifier:
     """Read a classifier file. ``JobError`` when it is something else, damaged, or of another layout."""
     remedy = "generate it again with `metavqa generate`"
     tensors, header = load_tensors(path, remedy=remedy)
+    if header.get("kind") == KIND:
+        refuse_newer(path, header.get("version"), VERSION, None)
     if header.get("kind") != KIND or header.get("version") != VERSION:
         found = header.get("kind", "unknown")
         raise JobError(f"{path} holds a {found} of version {header.get('version')}, not a classifier; {remedy}")

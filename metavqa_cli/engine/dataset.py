@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metavqa_cli.engine import indexing
 from metavqa_cli.engine.indexing import open_tasks
-from metavqa_cli.engine.manifest import read_manifest
+from metavqa_cli.engine.manifest import check_recorded, read_manifest
 from metavqa_cli.engine.site import ANNOTATIONS, FEATURES, IMAGES, INDEX, MANIFEST, TASKS, TEXTS
 from metavqa_cli.engine.usage import reads
 from metavqa_cli.schema.errors import BusyError, JobError, MetaVQAError, MissingError, RemovedError
@@ -87,12 +87,14 @@ class DatasetFolder:
             if finished:
                 with suppress(MetaVQAError):  # features that are gone or damaged: tasks can be read all the same
                     return TaskSet(IndexedTasks(self.task_file, self.task_file.index.in_file))
+            check_recorded(self.path, TASKS)
             return load_tasks(self.path / TASKS)
 
     @cached_property
     def questions(self) -> TaskSet:
         """The tasks without their examples, read in a tenth of the time."""
         with self.unchanged():
+            check_recorded(self.path, TASKS)
             return load_tasks(self.path / TASKS, examples=False)
 
     @cached_property
@@ -105,6 +107,7 @@ class DatasetFolder:
     def annotations(self) -> Annotations | None:
         """What VQA's annotators said; None where the source has no annotations."""
         with self.unchanged():
+            check_recorded(self.path, ANNOTATIONS)
             return load_annotations(self.path / ANNOTATIONS)
 
     @cached_property

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from metavqa_cli.engine.manifest import open_manifest
+from metavqa_cli.engine.manifest import check_recorded, open_manifest
 from metavqa_cli.engine.site import TASKS
 from metavqa_cli.schema.errors import BusyError
 from metavqa_cli.store.atomic import write_text
@@ -19,6 +19,7 @@ def export_release(workspace: Workspace, name: str, out: Path, force: bool = Fal
     ``BusyError`` when a file is there (without ``force``).
     """
     folder, _ = open_manifest(workspace, name)
+    check_recorded(folder, TASKS)
     tasks = load_tasks(folder / TASKS)
     train, test = to_release(tasks)
     prompts = {task.question: task.template for task in tasks.tasks}

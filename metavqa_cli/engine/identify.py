@@ -258,7 +258,9 @@ def nearer_questions(judge: HyperClip, arena: Arena, fine_tune: FineTune) -> Int
 
 def nearer_of(run: Run) -> np.ndarray:
     """What a finished run of kind ``identify`` kept [task]."""
-    tensors, _ = load_tensors(run.model_path, remedy=f"measure it again: `metavqa runs rm {run.id}`")
+    remedy = f"measure it again: `metavqa runs rm {run.id}`"
+    tensors, header = load_tensors(run.model_path, remedy=remedy)
+    run.own(run.model_path, header, remedy)
     return tensors["nearer"].numpy()
 
 

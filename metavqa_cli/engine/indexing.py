@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metavqa_cli.engine.manifest import READ_ALWAYS, check_recorded
 from metavqa_cli.engine.site import FEATURES, TASK_INDEX, TASK_LOCK, TASKS, TEXTS
 from metavqa_cli.schema.errors import BusyError, JobError, MetaVQAError
 from metavqa_cli.store.container import blocks
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 VERSION = 1  # raise it with any change of the arrays
 INDEX_HELD = 8 * 2**20  # bytes of an index up to which memory holds it
-READ_ALWAYS = 64 * 2**20  # bytes of tasks whose SHA-256 is compared at each opening: 0.15 s
 PATIENCE = 600  # seconds until a process stops waiting for one that makes the index, and makes its own
 TRIES = 3
 Stamp = tuple[int, int, int]  # which file it is, its size and when it was written (ns)
@@ -112,6 +112,7 @@ def _made(folder: Path, images: ShardedFeatures, texts: FeatureStore) -> TaskInd
 def _compiled(folder: Path, images: ShardedFeatures, texts: FeatureStore) -> TaskIndex:
     """The index of the tasks as they are. ``BusyError`` when they are replaced at every try."""
     tasks = folder / TASKS
+    check_recorded(folder, TASKS, up_to=None)
     for _ in range(TRIES):
         begun = stamp(tasks)
         arrays, counts = compile_index(read_tasks(tasks), names_of(images), names_of(texts))

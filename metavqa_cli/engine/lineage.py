@@ -30,6 +30,7 @@ from metavqa_cli.schema.events import Event, Narrated, Reused, RunFailed, RunFin
 from metavqa_cli.schema.layers import validate
 from metavqa_cli.store import locks, removal, runs
 from metavqa_cli.store.runs import Run
+from metavqa_cli.store.sealed import refuse_newer
 from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
 
@@ -257,7 +258,7 @@ def started(run: Run, total: int) -> RunStarted:
 def save_measured(run: Run, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """What a measurement keeps beside its result, written by the first process."""
     if here().first:
-        save_tensors(run.model_path, tensors, header)
+        save_tensors(run.model_path, tensors, {"run": run.id, **header})
 
 
 def save_model(run: Run, session: Session, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -283,6 +284,8 @@ def load_model(run: Run, device: torch.device) -> Model:
     """The model of a finished run on ``device``. ``MissingError`` when the run has not finished."""
     check_finished(run)
     tensors, header = load_tensors(run.model_path, remedy=f"train it again: `metavqa runs rm {run.id} --force`")
+    run.own(run.model_path, header, f"train it again: `metavqa runs rm {run.id} --force`")
+    refuse_newer(run.model_path, header.get("schema_version"), MODEL_VERSION, None)
     if header.get("schema_version") != MODEL_VERSION:
         raise JobError(
             f"{run.model_path} has version {header.get('schema_version')}, not {MODEL_VERSION}; "

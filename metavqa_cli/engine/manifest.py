@@ -1,11 +1,13 @@
 """What a dataset says of itself, read without torch."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from metavqa_cli.engine.site import MANIFEST, await_entrance
 from metavqa_cli.schema.errors import JobError, MissingError
 from metavqa_cli.schema.strict import check_types
+from metavqa_cli.store.container import blocks
 from metavqa_cli.store.features import rebuild
 from metavqa_cli.store.sealed import read_sealed
 from metavqa_cli.store.workspace import Workspace
@@ -17,6 +19,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "encoder": (dict, type(None)),
     "summary": dict,
 }
+READ_ALWAYS = 64 * 2**20  # bytes of a file whose SHA-256 is compared at each opening: 0.15 s
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -39,6 +42,27 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise JobError(f"{document} is damaged ({error}); {rebuild(path.name)}") from None
     return manifest
+
+
+def check_recorded(folder: Path, name: str, *, up_to: int | None = READ_ALWAYS) -> None:
+    """``JobError`` when the file ``name`` of the dataset in ``folder`` is not the one that was built.
+
+    Of more than ``up_to`` bytes `metavqa verify` tells. A dataset without a manifest or its record has none to differ,
+    and one without features may be in the middle of the build that adds them.
+    """
+    path = folder / name
+    try:
+        manifest = read_manifest(folder)
+        entry = manifest.get("files", {}).get(name) if manifest.get("encoder") is not None else None
+        if entry is None or not path.is_file() or (up_to is not None and path.stat().st_size > up_to):
+            return
+    except MissingError:
+        return
+    digest = hashlib.sha256()
+    for block in blocks(path, 0, path.stat().st_size):
+        digest.update(block)
+    if digest.hexdigest() != entry.get("sha256"):
+        raise JobError(f"{path} is damaged or was changed after it was built; {rebuild(folder.name)}")
 
 
 def open_manifest(workspace: Workspace, name: str) -> tuple[Path, dict[str, Any]]:

@@ -24,7 +24,9 @@ def answers_of(run: Run) -> dict[int, Answers]:
 
     ``MissingError`` when an earlier version measured it, which kept no answers.
     """
-    arrays, _ = load_arrays(run.model_path, remedy=f"measure it again: `metavqa runs rm {run.id}`")
+    remedy = f"measure it again: `metavqa runs rm {run.id}`"
+    arrays, header = load_arrays(run.model_path, remedy=remedy)
+    run.own(run.model_path, header, remedy)
     found = {int(name.partition(".")[0]): value for name, value in arrays.items() if name.endswith(ANSWERS)}
     if not found:
         raise MissingError(f"run {run.id} was measured by an earlier version of metavqa, which kept no answers; "

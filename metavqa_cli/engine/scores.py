@@ -41,7 +41,9 @@ class CellSpec:
 def scores_of(run: Run, spec: CellSpec) -> list[Score]:
     """What the finished cell measured, zero-shot first. Errors as ``load_arrays``."""
     method, result = BY_KEY[spec.method], run.result() or {}
-    arrays, _ = load_arrays(run.model_path, remedy=f"measure it again: `metavqa runs rm {run.id}`")
+    remedy = f"measure it again: `metavqa runs rm {run.id}`"
+    arrays, header = load_arrays(run.model_path, remedy=remedy)
+    run.own(run.model_path, header, remedy)
     fixed = run.config().get("ldm", {}).get("gamma") if spec.gamma is None else spec.gamma
     validated = method.gammas is not None and fixed is None
     return [

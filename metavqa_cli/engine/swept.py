@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from metavqa_cli.engine.judged import Answers, Judged, by_task, judged_tasks, of_kinds
-from metavqa_cli.engine.manifest import open_manifest
+from metavqa_cli.engine.manifest import check_recorded, open_manifest
 from metavqa_cli.engine.predictions import ANSWERS
 from metavqa_cli.engine.scores import CellSpec, scores_of
 from metavqa_cli.engine.site import TASKS
@@ -176,6 +176,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _test_tasks(path: Path) -> tuple[tuple[Task, ...], Judged]:
+    check_recorded(path.parent, path.name)
     tasks: TaskSet = load_tasks(path)
     test = tuple(tasks.of("test"))
     if not test or not all(task.query for task in test):
@@ -221,7 +222,9 @@ def _cell(run: Run, manifest: dict[str, Any], judged: Judged) -> Iterator[Measur
 
 def _evaluation(run: Run, manifest: dict[str, Any], judged: Judged) -> Iterator[Measured]:
     """The rows about test tasks. Their methods are called as in the tables; γ and control are fields there."""
-    arrays, _ = load_arrays(run.model_path, remedy=f"measure it again: `metavqa runs rm {run.id}`")
+    remedy = f"measure it again: `metavqa runs rm {run.id}`"
+    arrays, header = load_arrays(run.model_path, remedy=remedy)
+    run.own(run.model_path, header, remedy)
     share = run.config().get("questions", {}).get("descriptors", 1.0)
     _refuse_odd({"descriptors": share})
     for number, row in enumerate((run.result() or {})["rows"]):

@@ -8,6 +8,7 @@ is of before there were seals, or torn.
 import hashlib
 import os
 import re
+import sys
 import time
 import zlib
 from contextlib import suppress
@@ -57,15 +58,15 @@ def seal(path: Path) -> None:
     with atomic_path(path) as temporary, path.open("rb") as log, temporary.open("wb") as new:
         for raw in log:
             line = raw.rstrip(b"\r\n")
-            whole = line_state(line) == "unsealed" and _parse(line) is not None
+            whole = line_state(line) == "unsealed" and parse(line) is not None
             new.write((sealed(line) if whole else line) + raw[len(line) :])
 
 
-def measure(path: Path) -> tuple[int, str]:
-    """Length in bytes and SHA-256 of the log ``path`` as it is now; of none, those of an empty one."""
+def measure(path: Path, up_to: int = sys.maxsize) -> tuple[int, str]:
+    """Length in bytes and SHA-256 of the first ``up_to`` bytes of the log ``path``; of none, those of an empty one."""
     digest, length = hashlib.sha256(), 0
     with suppress(FileNotFoundError), path.open("rb") as log:
-        while block := log.read(BLOCK):
+        while block := log.read(min(BLOCK, up_to - length)):
             digest.update(block)
             length += len(block)
     return length, digest.hexdigest()
@@ -85,7 +86,7 @@ def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     except FileNotFoundError:
         return [], 0
     complete = data[: data.rfind(b"\n") + 1]
-    parsed = (_parse(line) for line in complete.splitlines())
+    parsed = (parse(line) for line in complete.splitlines())
     return [event for event in parsed if event is not None], start + len(complete)
 
 
@@ -97,11 +98,11 @@ def newest_first(path: Path) -> list[Event]:
             lines = log.read().splitlines()
     except FileNotFoundError:
         return []
-    parsed = (_parse(line) for line in reversed(lines))
+    parsed = (parse(line) for line in reversed(lines))
     return [event for event in parsed if event is not None]
 
 
-def _parse(line: bytes) -> Event | None:
+def parse(line: bytes) -> Event | None:
     """The event, or None for a torn or damaged line or an unknown kind."""
     try:
         record: Any = None if line_state(line) == "broken" else parse_json(line, constants=True)  # a loss may be NaN

@@ -25,7 +25,7 @@ from metavqa_cli.schema.strict import check_types
 from metavqa_cli.store import locks, log
 from metavqa_cli.store.atomic import explained, sweep, sync_file, sync_folder, temporary_name, write_text
 from metavqa_cli.store.container import SEAL
-from metavqa_cli.store.sealed import file_sum, read_sealed, write_sealed
+from metavqa_cli.store.sealed import file_sum, is_sealed, read_sealed, write_sealed
 from metavqa_cli.store.tensors import read_layout
 from metavqa_cli.store.workspace import Workspace
 
@@ -71,6 +71,8 @@ class Run:
         version = manifest.get("schema_version")
         if version not in (1, SCHEMA_VERSION):
             raise JobError(f"{path} has schema version {version}, not {SCHEMA_VERSION}; {_removal(path)}")
+        if version != 1 and manifest.get("id") != self.id:
+            raise JobError(f"{path} is of the run {manifest.get('id')!r}, not of {self.id}; {_removal(path)}")
         try:
             check_types(manifest, REQUIRED if version == 1 else {**REQUIRED, CONFIG_SUM: str})
             check_types(manifest["dataset"], {"name": str, "fingerprint": str})
@@ -121,7 +123,23 @@ class Run:
         path = self.path / "result.json"
         if not path.is_file():
             return None
-        return {name: value for name, value in _read_json(path).items() if name not in RESULT_OWN}
+        document = _read_json(path)
+        if is_sealed(document) and (found := document.get("record", {}).get("run")) != self.id:
+            raise JobError(f"{path} is of the run {found!r}, not of {self.id}; {_removal(path)}")
+        return {name: value for name, value in document.items() if name not in RESULT_OWN}
+
+    def record(self) -> dict[str, Any] | None:
+        """What belonged to the run when it finished: ``run``, ``model`` (its seal), ``events`` {bytes, sha256}.
+
+        None of a run that has not, or did before there were seals. Errors as ``result``.
+        """
+        path = self.path / "result.json"
+        return _read_json(path).get("record") if path.is_file() else None
+
+    def own(self, path: Path, header: Mapping[str, Any], remedy: str) -> None:
+        """``JobError`` when the tensor file ``path`` of this run says that it is another run's."""
+        if header.get("run", self.id) != self.id:
+            raise JobError(f"{path} is of the run {header['run']!r}, not of {self.id}; {remedy}")
 
     def finish(self, result: dict[str, Any]) -> None:
         """Mark the run as finished with ``result``."""

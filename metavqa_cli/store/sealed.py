@@ -22,6 +22,10 @@ TRAILER = re.compile(re.escape(OPENING) + rb"([0-9a-f]{64})" + re.escape(CLOSING
 TRAILER_BYTES = len(OPENING) + 64 + len(CLOSING)
 
 
+class NewerError(JobError):
+    """Written by a later metavqa, in a form that this one does not know. Exit code 1."""
+
+
 @cache
 def this_version() -> str:
     """What wrote an artefact: ``metavqa 0.1.0``."""
@@ -82,10 +86,10 @@ def is_sealed(document: dict[str, Any]) -> bool:
 
 
 def refuse_newer(path: Path, version: object, newest: int, written_by: object) -> None:
-    """``JobError`` when ``version`` of the artefact at ``path`` is one that only a later metavqa knows."""
+    """``NewerError`` when ``version`` of the artefact at ``path`` is one that only a later metavqa knows."""
     if isinstance(version, int) and version > newest:
         writer = f"by {written_by}" if isinstance(written_by, str) else "by a newer metavqa"
-        raise JobError(
+        raise NewerError(
             f"{path} was written {writer} and has schema version {version}; this is {this_version()}, which knows "
             f"version {newest} and older; upgrade metavqa to use it"
         )

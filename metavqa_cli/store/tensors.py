@@ -6,6 +6,7 @@ names, types, shapes and bytes. Headers, and what was measured (``load_arrays``)
 
 import hashlib
 import stat
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ from metavqa_cli.schema.errors import JobError, MissingError
 from metavqa_cli.schema.strict import parse_json
 from metavqa_cli.store.container import ALGORITHMS, DATA, WRITER, Part, blocks, data_sum, seal_state, write_parts
 from metavqa_cli.store.entries import check_memory, data_bytes, parse_head
-from metavqa_cli.store.sealed import this_version
+from metavqa_cli.store.sealed import NewerError, this_version
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,17 +128,33 @@ def check_tensors(path: Path, *, remedy: str = REMEDY) -> bool:
     Numbers that are not finite are not looked for.
     """
     layout = read_layout(path, remedy=remedy)
-    header_of(path, layout, remedy=remedy)
+    header = header_of(path, layout, remedy=remedy)
     try:
         if layout.sealed:
             stated, found = data_sum(layout.metadata, blocks(path, layout.data_start, path.stat().st_size))
         else:
-            stated, found = layout.metadata["sha256"], _sha256(_described(path, layout))
+            stated, found = _unsealed_sum(path, layout, header)
     except (KeyError, TypeError) as error:
         raise JobError(f"{path} is damaged ({error}); {remedy}") from None
     if stated != found:
         raise JobError(f"{path} is damaged: its contents do not match its checksum; {remedy}")
     return layout.sealed
+
+
+def _unsealed_sum(path: Path, layout: Layout, header: dict[str, Any]) -> tuple[str, str]:
+    """The stated and the found checksum of a file of before there were seals: an index, a model, or features."""
+    if "crc32" in layout.metadata:
+        summed = 0
+        for block in blocks(path, layout.data_start, path.stat().st_size):
+            summed = zlib.crc32(block, summed)
+        return layout.metadata["crc32"], str(summed)
+    if "sha256" in layout.metadata:
+        return layout.metadata["sha256"], _sha256(_described(path, layout))
+    digest, content = hashlib.sha256(), {name: data for name, _, data in _described(path, layout)}
+    for name in ("ids", "features"):
+        for block in content[name]:
+            digest.update(block)
+    return str(header["sha256"]), digest.hexdigest()
 
 
 def _is_intact(layout: Layout, content: Mapping[str, memoryview]) -> bool:
@@ -205,7 +222,7 @@ def _checked(path: Path, layout: Layout, head: bytes, remedy: str) -> Layout:
     if state == "broken":
         raise JobError(f"{path} is damaged: its header does not match its checksum; {remedy}")
     if state == "sealed" and layout.metadata[DATA].partition(":")[0] not in ALGORITHMS:
-        raise JobError(
+        raise NewerError(
             f"{path} was written by {layout.metadata.get(WRITER)} in a form that this {this_version()} does not know; "
             "upgrade metavqa to use it"
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from metavqa_cli.engine.contact import Pair, choose, image_places, pairs_of
-from metavqa_cli.engine.manifest import read_manifest
+from metavqa_cli.engine.manifest import check_recorded, read_manifest
 from metavqa_cli.engine.site import IMAGES, INDEX, MANIFEST, TASKS
 from metavqa_cli.schema.errors import MetaVQAError
 from metavqa_cli.store.images import ImageFile
@@ -133,6 +133,7 @@ class TaskFeed:
         """Read the dataset anew. If it is damaged, what was read of it before stays."""
         self._stamp, self._measured = stamp, ()
         try:
+            check_recorded(folder, TASKS)
             tasks: TaskSet = load_tasks(folder / TASKS)
         except (MetaVQAError, OSError) as error:
             before = self._book if self._book.dataset == name else Book(name, folder, datasets=self._book.datasets)

@@ -1,0 +1,211 @@
+"""No damage to any artefact goes unnoticed: `metavqa verify` names it, and no reader crashes or returns anything else.
+
+Every damage is looked at twice: with what `metavqa verify` does for the file, which has to name it, and with the
+product's own reader, which has to refuse it or to return exactly what the whole file holds (of a log: some of it).
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from metavqa_cli.engine import audit
+from metavqa_cli.engine.build import _read_recipe
+from metavqa_cli.engine.classifier import load_classifier, save_classifier
+from metavqa_cli.engine.dataset import DatasetFolder
+from metavqa_cli.engine.indexing import open_tasks
+from metavqa_cli.engine.manifest import read_manifest
+from metavqa_cli.engine.run_audit import Finding, audit_run
+from metavqa_cli.schema.errors import MetaVQAError
+from metavqa_cli.schema.events import CheckpointSaved, RunInterrupted, RunStarted, StepLogged
+from metavqa_cli.store import runs
+from metavqa_cli.store.features import FeatureStore
+from metavqa_cli.store.runs import Run
+from metavqa_cli.store.tensors import load_tensors, save_tensors
+from metavqa_cli.store.workspace import Workspace
+from tests import miniature
+from tests.engine.test_classifier import MADE
+from tests.engine.test_lineage import returned
+
+PAGE = 4096
+Damage = tuple[str, Callable[[bytes], bytes]]
+
+
+@dataclass
+class Count:
+    """What a file went through."""
+
+    tried: int = 0
+    refused: int = 0
+    unharmed: int = 0
+    unnoticed: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A finished world, a run that was interrupted, and a classifier."""
+    workspace = miniature.copy(tmp_path_factory.mktemp("audit") / "workspace")
+    like = miniature.run("hvae", workspace=workspace)
+    manifest = like.manifest()
+    run = runs.create(workspace, "zoo", "ab" * 32, like.config(), manifest["parents"], manifest["dataset"])
+    run.append(RunStarted(run.id, "zoo", 9))
+    for step in range(4):
+        run.append(StepLogged(step, {"loss": 1 / (step + 1)}))
+    save_tensors(run.state_path, {"model/a": torch.arange(7.0), "optimizer/0/step": torch.tensor(3)}, {"run": run.id})
+    run.append(CheckpointSaved(3))
+    run.append(RunInterrupted(run.id, 3))
+    save_classifier(MADE, workspace.root / "made.safetensors")
+    open_tasks(workspace.dataset_dir(miniature.NAME))
+    return workspace
+
+
+def interrupted(world: Workspace) -> Run:
+    return runs.get(world, "zoo-abababab")
+
+
+def files_of(world: Workspace) -> dict[str, tuple[Path, Callable[[], Any], Callable[[], list[str]]]]:
+    """Each kind of artefact: its file, its reader, and what `verify` names."""
+    done, stopped, dataset = miniature.run("hvae", workspace=world), interrupted(world), world.dataset_dir("mini")
+    images, texts = (
+        dataset / "features" / "images-00001-of-00001.safetensors",
+        dataset / "features" / "texts.safetensors",
+    )
+    made = world.root / "made.safetensors"
+
+    def of(run: Run) -> list[str]:
+        return [finding.artefact for finding in audit_run(run) if finding.is_bad]
+
+    def of_dataset() -> list[str]:
+        found: list[Finding] = returned(audit._dataset_audited(dataset, True))
+        return [finding.artefact for finding in found if finding.is_bad]
+
+    def tensors(run: Run, path: Path) -> Any:
+        loaded, header = load_tensors(path)
+        run.own(path, header, "")
+        return loaded, header
+
+    def features(path: Path) -> Any:
+        store = FeatureStore.open(path)
+        return store.header, store.ids, store.verified().tolist()
+
+    return {
+        "run.json": (done.path / "run.json", done.manifest, lambda: of(done)),
+        "config.toml": (done.path / "config.toml", done.config, lambda: of(done)),
+        "result.json": (done.path / "result.json", done.result, lambda: of(done)),
+        "model": (done.model_path, lambda: tensors(done, done.model_path), lambda: of(done)),
+        "state": (stopped.state_path, lambda: tensors(stopped, stopped.state_path), lambda: of(stopped)),
+        "finished log": (done.events_path, lambda: done.events()[0], lambda: of(done)),
+        "running log": (stopped.events_path, lambda: stopped.events()[0], lambda: of(stopped)),
+        "classifier": (made, lambda: vars(load_classifier(made)),
+                       lambda: [each.artefact for each in audit.verify_files([made]).bad]),
+        "dataset.json": (dataset / "dataset.json", lambda: read_manifest(dataset), of_dataset),
+        "recipe.json": (dataset / "recipe.json", lambda: _recipe(dataset / "recipe.json"), of_dataset),
+        "tasks.jsonl": (dataset / "tasks.jsonl", lambda: list(DatasetFolder(dataset).questions.tasks), of_dataset),
+        "images": (images, lambda: features(images), of_dataset),
+        "texts": (texts, lambda: features(texts), of_dataset),
+        "index": (dataset / ".tasks.safetensors", lambda: _tasks(dataset), of_dataset),
+    }  # fmt: skip
+
+
+def _recipe(path: Path) -> Any:
+    """A damaged recipe counts as none: the build begins anew."""
+    found = _read_recipe(path)
+    if found is None:
+        raise MetaVQAError("none")
+    return found
+
+
+def _tasks(dataset: Path) -> Any:
+    """What is read through the index, which is made again when it is damaged."""
+    kept = (dataset / ".tasks.safetensors").read_bytes()
+    try:
+        file = open_tasks(dataset)
+        return [file.index.arrays[name].whole().tolist() for name in sorted(file.index.arrays)]
+    finally:
+        (dataset / ".tasks.safetensors").write_bytes(kept)
+
+
+def same(found: Any, whole: Any) -> bool:
+    if isinstance(whole, torch.Tensor):
+        return isinstance(found, torch.Tensor) and found.dtype == whole.dtype and torch.equal(found, whole)
+    if isinstance(whole, dict):
+        return found.keys() == whole.keys() and all(same(found[key], whole[key]) for key in whole)
+    if isinstance(whole, (list, tuple)):
+        return len(found) == len(whole) and all(map(same, found, whole))
+    return bool(found == whole)
+
+
+def is_part(found: list[Any], whole: list[Any]) -> bool:
+    """Whether all of ``found`` is in ``whole``."""
+    return all(each in whole for each in found)
+
+
+def flips(data: bytes, bits: "list[int] | range") -> Iterator[Damage]:
+    for bit in bits:
+        at, mask = divmod(bit, 8)
+        yield (
+            f"bit {mask} of byte {at}",
+            lambda raw, at=at, mask=mask: (  # type: ignore[misc]
+                raw[:at] + bytes([raw[at] ^ 1 << mask]) + raw[at + 1 :]
+            ),
+        )
+
+
+def others(data: bytes, lengths: "list[int] | range") -> Iterator[Damage]:
+    """Truncations; pages of zeros, and pages that come twice, as a failing disk leaves them."""
+    for length in lengths:
+        yield f"cut to {length}", lambda raw, length=length: raw[:length]  # type: ignore[misc]
+    for start in range(0, len(data), max(PAGE, len(data) // 3)):
+        stop = min(start + PAGE, len(data))
+        yield f"zeros from {start}", lambda raw, a=start, b=stop: raw[:a] + bytes(b - a) + raw[b:]  # type: ignore[misc]
+        yield f"twice {start}", lambda raw, a=start, b=stop: raw[:b] + raw[a:b] + raw[b:]  # type: ignore[misc]
+        yield f"over {start}", lambda raw, a=start, b=stop: raw[:a] + raw[: b - a] + raw[b:]  # type: ignore[misc]
+    yield "a byte more", lambda raw: raw + b"\0"
+
+
+def harm(world: Workspace, name: str, damages: Callable[[bytes], Iterator[Damage]], log: bool) -> Count:
+    path, read, named = files_of(world)[name]
+    data, whole = path.read_bytes(), read()
+    count = Count()
+    assert named() == []
+    try:
+        for label, damage in damages(data):
+            if (changed := damage(data)) == data:
+                continue
+            path.write_bytes(changed)
+            count.tried += 1
+            if not any(artefact.endswith(path.name) for artefact in named()):
+                count.unnoticed.append(label)
+            try:
+                found = read()
+            except MetaVQAError:
+                count.refused += 1
+                continue
+            assert (is_part if log else same)(found, whole), f"{name} with {label} reads as something else"
+            count.unharmed += 1
+    finally:
+        path.write_bytes(data)
+    return count
+
+
+KINDS = ["run.json", "config.toml", "result.json", "model", "state", "finished log", "running log", "classifier",
+         "dataset.json", "recipe.json", "tasks.jsonl", "images", "texts", "index"]  # fmt: skip
+SLOW = {"dataset.json", "recipe.json", "tasks.jsonl", "images", "texts", "index"}  # each look hashes all images
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_no_damage_goes_unnoticed(world: Workspace, name: str) -> None:
+    chosen = random.Random(name)
+
+    def some(data: bytes) -> Iterator[Damage]:
+        many = 3 if name in SLOW else 40
+        yield from flips(data, chosen.sample(range(8 * len(data)), many))
+        yield from flips(data, chosen.sample(range(8 * min(600, len(data))), many))  # heads
+        yield from others(data, [*chosen.sample(range(len(data)), max(1, many // 4)), len(data) - 1])
+
+    count = harm(world, name, some, name.endswith("log"))
+    assert count.tried and not count.unnoticed, count.unnoticed
