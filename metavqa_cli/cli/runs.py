@@ -67,8 +67,8 @@ def _trouble(run: Run) -> str:
     except NewerError as error:
         return f"run {run.id} is left out: {error}"
     except (JobError, MissingError):
-        pass
-    return f"run {run.id} has a damaged run.json; `metavqa runs rm {run.id}` removes it"
+        return f"run {run.id} has a damaged run.json; `metavqa runs rm {run.id}` removes it"
+    return f"run {run.id} could not be read for a moment"
 
 
 @app.command()

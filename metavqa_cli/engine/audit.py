@@ -133,8 +133,10 @@ def _dataset_audited(path: Path, used: bool) -> Generator[Event, None, list[Find
             found += [replace(each, artefact=f"{name}/{TASK_INDEX}", remedy=f"rm {path / TASK_INDEX}; it is made again")
                       for each in verify_files([path / TASK_INDEX]).findings if each.is_bad]  # fmt: skip
     if not is_sealed(manifest):
-        detail = "written by a metavqa that made no checksum of it; `metavqa verify --seal` adds it"
-        found.append(Finding(name, "unsealed", detail, "metavqa verify --seal", path=path))
+        detail = "written by a metavqa that made no checksum of its manifest"
+        found.append(
+            Finding(name, "unsealed", detail, "none needed: what is made from now on has checksums", path=path)
+        )
     return [*found, *(replace(each, artefact=f"{name}/{each.artefact}") for each in _stray(path))]
 
 

@@ -71,8 +71,8 @@ def audit_run(run: Run) -> Iterator[Finding]:
     yield from _log_differs(run, whole, sealed, again)
     yield from _leftovers(run)
     if "run.json" in whole and not sealed:
-        detail = "written by a metavqa that made no checksums; `metavqa verify --seal` adds them"
-        yield _finding(run, "", "unsealed", detail, "metavqa verify --seal")
+        detail = "written by a metavqa that made no checksums of all of it"
+        yield _finding(run, "", "unsealed", detail, "none needed: what is made from now on has checksums")
 
 
 def _finding(run: Run, name: str, problem: Problem, detail: str, remedy: str) -> Finding:
@@ -128,7 +128,9 @@ def _end_differs(run: Run, end: LogState) -> Iterator[Finding]:
     if end.lines == 0 or (end.torn_end and end.lines == 1):
         detail = "its last line, which says that the run finished, is not there or not whole: it was cut, or the "
         detail += "process was killed just then"
-        yield _finding(run, "events.jsonl", "incomplete", detail, "metavqa verify --seal")
+        yield _finding(
+            run, "events.jsonl", "incomplete", detail, "restore it, or leave it so: the result says the same"
+        )
     elif end.lines != 1 or end.damaged or end.unsealed or not end.finished:
         remedy = f"restore it, or make the run again: `metavqa runs rm {run.id} --force`, and the command that made it"
         yield _finding(run, "events.jsonl", "damaged", "its end is not what was written", remedy)
