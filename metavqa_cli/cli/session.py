@@ -39,6 +39,10 @@ ResumeOption = Annotated[
     str | None,
     typer.Option("--resume", metavar="RUN", help="Go on with this unfinished run, with its own configuration."),
 ]
+DeterministicOption = Annotated[
+    bool | None,
+    typer.Option("--deterministic/--no-deterministic", help="The same bits every time, by slower algorithms."),
+]
 OverrideOption = Annotated[
     bool,
     typer.Option("--override", help="With --resume: go on with the values that are given, and record that."),

@@ -17,6 +17,7 @@ from metavqa_cli.cli.options import (
 )
 from metavqa_cli.cli.session import (
     DatasetOption,
+    DeterministicOption,
     DeviceOption,
     OverrideOption,
     ParentsOption,
@@ -69,6 +70,7 @@ def baseline(
     dataset: DatasetOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    deterministic: DeterministicOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
     override: OverrideOption = False,
@@ -82,7 +84,8 @@ def baseline(
     """Train a baseline: Table 2 of the paper, Algorithms 2 to 7."""
     flags = {"baseline.method": method, "baseline.epochs": epochs, "questions.descriptors": descriptors, "seed": seed,
              "dataset.name": dataset,
-             "runtime.device": device, "runtime.precision": precision}  # fmt: skip
+             "runtime.device": device, "runtime.precision": precision,
+             "runtime.deterministic": deterministic}  # fmt: skip
     session = open_job("baseline", preset, config, set, flags, force=force, resume=resume, override=override)
     from metavqa_cli.engine.baselines import train_baseline
     from metavqa_cli.engine.ensure import ensured_dataset, finished_run
@@ -98,6 +101,7 @@ def zoo(
     dataset: DatasetOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    deterministic: DeterministicOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
     preset: PresetOption = "tiny",
@@ -108,7 +112,13 @@ def zoo(
     json: JsonOption = False,
 ) -> None:
     """Fine-tune one classifier for every training task: what the paper's generator learns from."""
-    flags = {"seed": seed, "dataset.name": dataset, "runtime.device": device, "runtime.precision": precision}
+    flags = {
+        "seed": seed,
+        "dataset.name": dataset,
+        "runtime.device": device,
+        "runtime.precision": precision,
+        "runtime.deterministic": deterministic,
+    }
     session = open_job("zoo", preset, config, set, flags, force=force, resume=resume)
     from metavqa_cli.engine.ensure import ensure_init, finished_run
     from metavqa_cli.engine.zoo import build_zoo
@@ -127,6 +137,7 @@ def hvae(
     dataset: DatasetOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    deterministic: DeterministicOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
     override: OverrideOption = False,
@@ -140,7 +151,8 @@ def hvae(
     """Train the generator of weights: the paper's VAE of the zoo, or latents trained on the tasks' own loss."""
     flags = {"hvae.objective": objective, "hvae.latent": latent, "seed": seed, "dataset.name": dataset,
              "hvae.epochs": epochs, "task_latents.epochs": epochs,
-             "runtime.device": device, "runtime.precision": precision}  # fmt: skip
+             "runtime.device": device, "runtime.precision": precision,
+             "runtime.deterministic": deterministic}  # fmt: skip
     session = open_job("hvae", preset, config, set, flags, force=force, resume=resume, override=override)
     from metavqa_cli.engine.ensure import ensure_init, ensure_zoo, finished_run
     from metavqa_cli.engine.generators import train_generator
@@ -161,6 +173,7 @@ def hyperclip(
     dataset: DatasetOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    deterministic: DeterministicOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
     override: OverrideOption = False,
@@ -173,7 +186,8 @@ def hyperclip(
 ) -> None:
     """Train HyperCLIP, which finds the CLIP embedding of weights (Algorithms 1, 9 and 10)."""
     flags = {"hyperclip.epochs": epochs, "questions.descriptors": descriptors, "seed": seed, "dataset.name": dataset,
-             "runtime.device": device, "runtime.precision": precision}  # fmt: skip
+             "runtime.device": device, "runtime.precision": precision,
+             "runtime.deterministic": deterministic}  # fmt: skip
     session = open_job("hyperclip", preset, config, set, flags, force=force, resume=resume, override=override)
     from metavqa_cli.engine.contrast import train_hyperclip
     from metavqa_cli.engine.ensure import finished_run
@@ -193,6 +207,7 @@ def ldm(
     dataset: DatasetOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    deterministic: DeterministicOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
     override: OverrideOption = False,
@@ -206,7 +221,8 @@ def ldm(
     """Train HyperLDM, which samples a generator's latents for a question (Algorithms 12 to 14)."""
     flags = {"ldm.gamma": gamma, "ldm.epochs": epochs, "questions.descriptors": descriptors, "seed": seed,
              "dataset.name": dataset,
-             "runtime.device": device, "runtime.precision": precision}  # fmt: skip
+             "runtime.device": device, "runtime.precision": precision,
+             "runtime.deterministic": deterministic}  # fmt: skip
     session = open_job("ldm", preset, config, set, flags, force=force, resume=resume, override=override)
     from metavqa_cli.engine.diffusion import train_ldm
     from metavqa_cli.engine.ensure import finished_run
@@ -227,6 +243,7 @@ def regression(
     dataset: DatasetOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    deterministic: DeterministicOption = None,
     with_parents: ParentsOption = False,
     resume: ResumeOption = None,
     override: OverrideOption = False,
@@ -240,7 +257,8 @@ def regression(
     """Train the control without diffusion: from the question straight to a latent, or to weights."""
     flags = {"regression.epochs": epochs, "questions.descriptors": descriptors, "seed": seed,
              "dataset.name": dataset,
-             "runtime.device": device, "runtime.precision": precision}  # fmt: skip
+             "runtime.device": device, "runtime.precision": precision,
+             "runtime.deterministic": deterministic}  # fmt: skip
     session = open_job("regression", preset, config, set, flags, force=force, resume=resume, override=override)
     from metavqa_cli.engine.ensure import ensure_init, ensure_zoo, finished_run
     from metavqa_cli.engine.regression import train_regression

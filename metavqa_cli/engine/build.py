@@ -21,7 +21,7 @@ from metavqa_cli.engine.embedding import (
 from metavqa_cli.engine.gather import gathered, image_ids, inputs_of, listed, without
 from metavqa_cli.engine.indexing import open_tasks
 from metavqa_cli.engine.manifest import SCHEMA_VERSION
-from metavqa_cli.engine.session import Session, memory_explained
+from metavqa_cli.engine.session import Session, torch_explained
 from metavqa_cli.engine.site import (
     ANNOTATIONS,
     FEATURES,
@@ -73,7 +73,7 @@ def build_dataset(session: Session, part: Shard = WHOLE) -> Iterator[Event]:
                          "(`metavqa dataset rm` removes a dataset)")  # fmt: skip
     folder = session.workspace.dataset_dir(session.config.dataset.name)
     wanted = recipe(session.config)
-    with memory_explained():
+    with torch_explained():
         if part == WHOLE and world.first:
             finish_removals(folder.parent)
             with held(folder, session.patience) as left:

@@ -21,7 +21,7 @@ from metavqa_cli.engine.resuming import (
     plain_key,
     record_override,
 )
-from metavqa_cli.engine.session import Session, memory_explained
+from metavqa_cli.engine.session import Session, torch_explained
 from metavqa_cli.engine.world import here
 from metavqa_cli.methods.registry import BY_KEY
 from metavqa_cli.schema.config import CONDITIONAL, RUN_SECTIONS, Config
@@ -204,8 +204,8 @@ def _recorded(run: Run, work: Work, session: Session) -> Iterator[Event]:
     result: Result = {}
     step = 0
     try:
-        with memory_explained():
-            precision = _note_precision(run, session)
+        with torch_explained():
+            made_in = _note_arithmetic(run, session)
             for event in work(run):
                 if isinstance(event, dict):
                     result = event
@@ -213,7 +213,7 @@ def _recorded(run: Run, work: Work, session: Session) -> Iterator[Event]:
                 step = getattr(event, "step", step)
                 run.append(event)
                 yield event
-        result = {**result, "precision": ", then ".join(precision)}
+        result |= made_in
         run.finish(result)
     except (InterruptedJob, KeyboardInterrupt, GeneratorExit):
         with suppress(JobError):  # a full disk must not hide why the job ended
@@ -230,21 +230,32 @@ def _recorded(run: Run, work: Work, session: Session) -> Iterator[Event]:
     yield finished
 
 
-def _note_precision(run: Run, session: Session) -> list[str]:
-    """What the run is computed in, in the manifest too: after a resumption with another precision, each in turn."""
+def _note_arithmetic(run: Run, session: Session) -> Result:
+    """What the run is computed in, for its result; in the manifest too, after a resumption each way in turn."""
     manifest = run.manifest()
     parts = parts_of(run.kind, manifest.get("variant"), [*manifest["parents"]])
     first, *others = dict.fromkeys(map(session.arithmetic, parts))
     how = f"{first}, sampling in {others[0]}" if others else first
-    before = manifest.get("precision", []) if run.state_path.exists() else []
-    noted: list[str] = before if before[-1:] == [how] else [*before, how]
-    run.amend({"precision": noted})
-    return noted
+    threads = torch.get_num_threads()
+    fixed = f"{threads} thread{'s' * (threads > 1)}" if session.config.runtime.deterministic else "no"
+    going_on = run.state_path.exists()
+    noted = {
+        "precision": _then(manifest.get("precision", []) if going_on else [], how),
+        "deterministic": _then(manifest.get("deterministic") or ["no"] if going_on else [], fixed),
+    }
+    if noted["deterministic"] == ["no"]:
+        noted["deterministic"] = []
+    run.amend(noted)
+    return {name: ", then ".join(ways) for name, ways in noted.items() if ways}
+
+
+def _then(before: list[str], now: str) -> list[str]:
+    return before if before[-1:] == [now] else [*before, now]
 
 
 def _followed(run: Run, work: Work) -> Iterator[Event]:
     """Take part in the work that the first process records, and wait until it has."""
-    with memory_explained():
+    with torch_explained():
         for event in work(run):
             if isinstance(event, Event):
                 yield event
@@ -274,6 +285,7 @@ def save_model(run: Run, session: Session, tensors: dict[str, Tensor], header: d
         "dataset": manifest["dataset"],
         "encoder": manifest["encoder"],
         "precision": manifest["precision"],
+        "deterministic": manifest.get("deterministic", []),
         "overrides": manifest.get("overrides", []),
         "config": session.config.model_dump(mode="json"),
     }

@@ -1,5 +1,6 @@
 """What every engine verb needs to know: where things are, the configuration, and the device."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from metavqa_cli.clip.encoder import ClipEncoder, load_encoder
 from metavqa_cli.engine.precision import Arithmetic, arithmetic
 from metavqa_cli.engine.torchrun import Place, place
 from metavqa_cli.schema.config import Config
-from metavqa_cli.schema.errors import DeviceError
+from metavqa_cli.schema.errors import DeviceError, JobError
 from metavqa_cli.store.locks import PATIENCE_SECONDS
 from metavqa_cli.store.workspace import Workspace
 
@@ -51,6 +52,7 @@ class Session:
         return replace(self, force=False, resume=None, override=False)
 
 
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 DEVICES = ("cpu", "cuda", "mps")
 
 
@@ -89,22 +91,41 @@ def _own_device(name: str, mine: Place) -> torch.device:
 
 
 @contextmanager
-def memory_explained() -> Iterator[None]:
-    """Turn a failed allocation, in the memory of the CPU or of a GPU, into a ``DeviceError`` with the way out."""
+def torch_explained() -> Iterator[None]:
+    """Turn a failed allocation, in the memory of the CPU or of a GPU, into a ``DeviceError``, and an operation that
+    ``runtime.deterministic`` forbids into a ``JobError``, each with the way out."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         reason = (str(error).splitlines() or [""])[0]
+        if torch.are_deterministic_algorithms_enabled() and "eterministic" in reason:
+            raise JobError(_nondeterministic(str(error))) from error
         if not (isinstance(error, MemoryError) or "out of memory" in reason or "DefaultCPUAllocator" in reason):
             raise
         way_out = "make the batch or the network smaller (--set), or choose another --device"
         raise DeviceError(f"out of memory ({reason}); {way_out}") from error
 
 
+def _nondeterministic(text: str) -> str:
+    """What torch says of an operation that cannot be deterministic, in one sentence with the way out."""
+    way_out = "choose another --device, or leave --deterministic (runtime.deterministic) out"
+    if CUBLAS in text:
+        return f"with {CUBLAS}={os.environ.get(CUBLAS)} products on a GPU are not deterministic; unset it, or {way_out}"
+    return f"{text.partition(', but ')[0].partition('. ')[0]}; {way_out}"
+
+
 def prepare_torch(config: Config) -> None:
-    """Threads, reproducibility and the arithmetic of a GPU for this process. ``DeviceError`` as ``choose_device``."""
-    if config.runtime.threads:
-        torch.set_num_threads(config.runtime.threads)
+    """Threads, reproducibility and the arithmetic of a GPU for this process. ``DeviceError`` as ``choose_device``.
+
+    With ``runtime.deterministic`` operations that may round otherwise each time are errors (``torch_explained``), and
+    the number of threads, which decides in what order a CPU adds, does not depend on the machine.
+    """
+    fixed = config.runtime.deterministic
+    if threads := config.runtime.threads or int(fixed):
+        torch.set_num_threads(threads)
+    if fixed:
+        os.environ.setdefault(CUBLAS, ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(fixed)
     torch.backends.cudnn.benchmark = False
     if choose_device(config.runtime.device, place()).type == "cuda":  # elsewhere the setting means other arithmetic
         torch.set_float32_matmul_precision("highest" if config.runtime.precision == "fp32" else "high")

@@ -30,6 +30,9 @@ class Runtime(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="arithmetic of training and sampling; auto: on a GPU bf16 where accuracy allows, else TF32"
     )
+    deterministic: bool = Field(
+        False, description="the same bits from every run on machines of one kind: slower algorithms, one CPU thread"
+    )
     cuda_graphs: bool = Field(True, description="on an NVIDIA GPU, record the denoiser's step for few questions")
     threads: int = Field(0, ge=0, description="CPU threads for tensor work; 0 means all cores")
     workers: int = Field(0, ge=0, description="processes that draw or decode images; 0 means all cores")

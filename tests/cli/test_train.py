@@ -217,6 +217,24 @@ def test_no_such_device_is_exit_code_4_and_leaves_no_run(metavqa: Terminal, full
     assert full.run_ids() == before
 
 
+@pytest.mark.parametrize("how", ["--deterministic", "METAVQA_RUNTIME__DETERMINISTIC"])
+def test_a_deterministic_training_is_asked_for_by_option_or_variable(
+    how: str, metavqa: Terminal, full: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    if not how.startswith("--"):
+        monkeypatch.setenv(how, "true")
+    options = [how] if how.startswith("--") else []
+    threads = torch.get_num_threads()
+    try:
+        done = metavqa("train", "ldm", "--seed", "9", "--epochs", "1", *options, *OPTIONS, "--json")
+        assert record(done)["result"]["deterministic"] == "1 thread"  # type: ignore[index]
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(threads)
+
+
 def test_too_little_memory_is_exit_code_4(metavqa: Terminal, full: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     def allocate(*args: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:119] . DefaultCPUAllocator: can't allocate memory: 9 bytes")

@@ -14,7 +14,7 @@ from metavqa_cli.engine.baselines import train_baseline
 from metavqa_cli.engine.diffusion import HyperLdm, newest_ldm, train_ldm
 from metavqa_cli.engine.generators import train_generator
 from metavqa_cli.engine.lineage import load_model, parent_run, perform, started
-from metavqa_cli.engine.session import Session, choose_device, memory_explained
+from metavqa_cli.engine.session import Session, choose_device, torch_explained
 from metavqa_cli.engine.zoo import build_zoo
 from metavqa_cli.schema.errors import (
     BusyError,
@@ -309,13 +309,13 @@ def test_too_little_memory_is_a_device_error(error: Exception, workspace: Worksp
     run = unfinished(session(workspace, ldm={"epochs": 2}), error)
     failed = run.events()[0][-1]
     assert isinstance(failed, RunFailed) and failed.message.startswith("out of memory (")
-    with pytest.raises(DeviceError, match=r"out of memory \(.*\); make the batch") as found, memory_explained():
+    with pytest.raises(DeviceError, match=r"out of memory \(.*\); make the batch") as found, torch_explained():
         raise error
     assert found.value.exit_code == 4
 
 
 def test_other_errors_are_not_taken_for_too_little_memory() -> None:
-    with pytest.raises(RuntimeError, match=r"^shapes differ$"), memory_explained():
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"), torch_explained():
         raise RuntimeError("shapes differ")
 
 
