@@ -77,9 +77,15 @@ def test_ls_lists_oldest_first_in_every_format(metavqa: Terminal, zoo: Run, hvae
     assert [row["state"] for row in table] == ["finished", "interrupted"]
 
 
-def test_ls_shows_a_running_run(metavqa: Terminal, hvae: Run) -> None:
+def test_ls_shows_a_running_run_and_who_has_it_since_when(metavqa: Terminal, zoo: Run, hvae: Run) -> None:
+    assert all(row["holder"] is None for row in json.loads(metavqa("runs", "ls", "--json").out))
+    assert "holder" not in metavqa("runs", "ls").out
     with hvae.lock():
-        assert json.loads(metavqa("runs", "ls", "--json").out)[1]["state"] == "running"
+        zoo_row, row = json.loads(metavqa("runs", "ls", "--json").out)
+        assert row["state"] == "running" and row["holder"].startswith(f"process {os.getpid()} on ")
+        assert zoo_row["holder"] is None
+        assert row["holder"].rpartition(",")[0] in metavqa("runs", "ls").out
+        assert row["holder"].rpartition(",")[0] in metavqa("runs", "show", hvae.id).out
 
 
 def test_ls_warns_of_a_damaged_run_and_lists_the_others(metavqa: Terminal, zoo: Run, hvae: Run) -> None:

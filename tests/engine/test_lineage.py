@@ -1,6 +1,8 @@
 """Runs and their parents: equal jobs are done once, unfinished ones go on, and what is missing is named or made."""
 
+import json
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,7 +28,7 @@ from metavqa_cli.schema.errors import (
     UsageError,
 )
 from metavqa_cli.schema.events import Event, Narrated, Reused, RunFailed, RunFinished, RunInterrupted, RunStarted
-from metavqa_cli.store import removal, runs
+from metavqa_cli.store import locks, removal, runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature, old_format
@@ -271,6 +273,45 @@ def test_a_run_that_is_busy_is_not_touched(workspace: Workspace) -> None:
     run = unfinished(here)
     with run.lock(), pytest.raises(BusyError, match=f"run {run.id} is in use by process"):
         list(JOBS["ldm"](here, workspace))
+
+
+def test_a_run_that_is_removed_between_its_choice_and_its_lock_is_made_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = session(workspace, ldm={"epochs": 2})
+    run, taken = unfinished(here), list[str]()
+    original = lineage._lock
+
+    def lock(chosen: Run, *how: Any) -> Any:
+        if not taken:
+            removal.remove(chosen)
+        taken.append(chosen.id)
+        return original(chosen, *how)
+
+    monkeypatch.setattr(lineage, "_lock", lock)
+    list(JOBS["ldm"](here, workspace))
+    assert taken == [run.id, run.id] and run.state() == "finished"
+    assert run.manifest()["id"] == run.id
+
+
+def test_a_run_whose_parent_is_being_removed_is_not_begun(workspace: Workspace) -> None:
+    here = session(workspace, ldm={"epochs": 2})
+    run = unfinished(here)
+    parent = Run(run.path.with_name(run.manifest()["parents"]["generator"]))
+    with parent.lock(), pytest.raises(BusyError, match=f"run {parent.id}, which {run.id} is made from, is in use"):
+        list(JOBS["ldm"](here, workspace))
+
+
+def test_who_takes_a_run_over_from_a_killed_process_says_so_once(workspace: Workspace) -> None:
+    here = session(workspace, ldm={"epochs": 2})
+    run = unfinished(here)
+    owner = {"pid": 2**30, "host": socket.gethostname(), "since": 1.0}
+    locks.sidecar(run.lock_path).write_text(json.dumps(owner))
+    said = [event.message for event in JOBS["ldm"](here, workspace) if isinstance(event, Narrated)]
+    expected = f"took over run {run.id} from process {2**30} on {socket.gethostname()}, which was killed"
+    assert said.count(expected) == 1
+    assert not any("took over" in event.message for event in JOBS["ldm"](here, workspace)
+                   if isinstance(event, Narrated))  # fmt: skip
 
 
 def test_one_that_waits_for_a_busy_run_says_so_first(workspace: Workspace) -> None:

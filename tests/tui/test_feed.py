@@ -1,6 +1,7 @@
 """Runs are read as they are while others write them; a followed log is never misread, whatever happens to its file."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from metavqa_cli.schema.events import (
     ValidationMeasured,
     to_record,
 )
-from metavqa_cli.store import removal, runs
+from metavqa_cli.store import locks, removal, runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tui.feed import Curves, Follower, RunsFeed, RunView, Tail, read_runs
@@ -369,6 +370,18 @@ def test_the_state_is_the_stores_however_it_changes(workspace: Workspace, events
     assert agreed() == "failed"
     run.finish({})
     assert agreed() == "finished"
+
+
+def test_a_running_run_shows_who_has_it_but_never_a_dead_process(workspace: Workspace) -> None:
+    run = make(workspace)
+    assert only(workspace).holder is None
+    with run.lock():
+        held = only(workspace).holder
+        assert held is not None and held.pid == os.getpid() and held == run.owner()
+        record = json.loads(locks.sidecar(run.lock_path).read_text())
+        locks.sidecar(run.lock_path).write_text(json.dumps(record | {"pid": 2**30}))
+        assert only(workspace).state == "running" and only(workspace).holder is None
+    assert only(workspace).holder is None
 
 
 def test_only_a_failed_run_shows_why(workspace: Workspace) -> None:
