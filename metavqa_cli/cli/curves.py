@@ -49,7 +49,7 @@ def curves(
     from metavqa_cli.tui.curve_book import Wish
 
     wish = Wish(runs=_chosen(names or []), columns=WIDEST * 2, weight=smooth, spread=band)
-    book = _read(wish.runs)
+    book = _read(wish.runs, every)
     wish = replace(wish, metrics=_metrics(metric or [], _known(book, wish), wish.runs))
     if form == "human" or (form == "auto" and console.is_terminal("stdout")):
         _draw(book.picture(replace(wish, logs=frozenset(wish.metrics or ()) if log else frozenset())), log)
@@ -76,13 +76,13 @@ def _chosen(names: Sequence[str]) -> tuple[str, ...]:
     return newest
 
 
-def _read(chosen: tuple[str, ...]) -> "CurveBook":
-    """All that the logs of these runs hold."""
+def _read(chosen: tuple[str, ...], every: bool) -> "CurveBook":
+    """What the logs of these runs hold; of long ones ``every`` point only if that is asked for."""
     from metavqa_cli.tui.curve_book import CurveBook
 
-    book = CurveBook(workspace())
+    book = CurveBook(workspace(), whole=every)
     book.follow(chosen)
-    while book.read(None) or book.behind:
+    while book.read() or book.behind:
         pass
     return book
 

@@ -16,7 +16,7 @@ from metavqa_cli.cli.options import (
     workspace,
 )
 from metavqa_cli.schema.errors import JobError, MissingError
-from metavqa_cli.store import removal, runs
+from metavqa_cli.store import log, removal, runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.sealed import NewerError
 
@@ -79,19 +79,17 @@ def show(run: RunArgument, format: FormatOption = "auto", json: JsonOption = Fal
     from metavqa_cli.tui.run_differences import overrides_text
 
     shown = runs.get(workspace(), run)
-    events, _ = shown.events()
-    steps = [event for event in events if isinstance(event, StepLogged)]
-    failures = [event for event in events if isinstance(event, RunFailed)]
-    validations = [event for event in events if isinstance(event, ValidationMeasured)]
-    diverged = [event for event in events if isinstance(event, TrainingDiverged)]
+    failed = (RunFailed,) if shown.state() == "failed" else ()
+    last = log.newest(shown.events_path, (StepLogged, ValidationMeasured, TrainingDiverged, *failed))
+    step, validation, diverged, failure = map(last.get, (StepLogged, ValidationMeasured, TrainingDiverged, RunFailed))
     record = {
         **describe(shown),
         "path": str(shown.path),
-        "error": failures[-1].message if failures and shown.state() == "failed" else None,
-        "warning": divergence_text(diverged[-1]) if diverged else None,
-        "step": steps[-1].step if steps else None,
-        "metrics": steps[-1].metrics if steps else None,
-        "validation": validations[-1].metrics if validations else None,
+        "error": failure.message if isinstance(failure, RunFailed) else None,
+        "warning": divergence_text(diverged) if isinstance(diverged, TrainingDiverged) else None,
+        "step": step.step if isinstance(step, StepLogged) else None,
+        "metrics": step.metrics if isinstance(step, StepLogged) else None,
+        "validation": validation.metrics if isinstance(validation, ValidationMeasured) else None,
         "result": shown.result(),
         "config": shown.config(),
     }

@@ -11,9 +11,10 @@ import re
 import sys
 import time
 import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar, cast
 
 from metavqa_cli.schema.events import Event, from_record, is_sound, to_record
 from metavqa_cli.schema.strict import parse_json
@@ -25,6 +26,8 @@ CRC = re.compile(re.escape(OPENING) + b"([0-9a-f]{8})" + re.escape(CLOSING))
 CRC_BYTES = len(OPENING) + 8 + len(CLOSING)
 BLOCK = 2**20
 TAIL_BYTES = 65_536  # enough to hold a run's last hundred events
+
+E = TypeVar("E", bound=Event)
 
 
 def append(path: Path, event: Event) -> None:
@@ -82,12 +85,16 @@ def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
         with path.open("rb") as log:
             start = offset if log.seek(0, os.SEEK_END) >= offset else 0
             log.seek(start)
-            data = log.read()
+            events: list[Event] = []
+            for line in log:  # in the memory of its events, not of its bytes too
+                if not line.endswith(b"\n"):
+                    break
+                start += len(line)
+                if (event := parse(line.rstrip(b"\r\n"))) is not None:
+                    events.append(event)
     except FileNotFoundError:
         return [], 0
-    complete = data[: data.rfind(b"\n") + 1]
-    parsed = (parse(line) for line in complete.splitlines())
-    return [event for event in parsed if event is not None], start + len(complete)
+    return events, start
 
 
 def newest_first(path: Path) -> list[Event]:
@@ -100,6 +107,42 @@ def newest_first(path: Path) -> list[Event]:
         return []
     parsed = (parse(line) for line in reversed(lines))
     return [event for event in parsed if event is not None]
+
+
+def newest(path: Path, kinds: Sequence[type[E]]) -> dict[type[E], E]:
+    """The last event of each of the ``kinds`` that the log ``path`` has.
+
+    Read backwards, and only as far as needed; of a gigabyte without one of them it takes a second, in the memory of two
+    blocks.
+    """
+    wanted = {f'{{"event": "{kind.__name__}"'.encode(): kind for kind in kinds}
+    found: dict[type[E], E] = {}
+    for block in _backwards(path):
+        for mark in [mark for mark in wanted if mark in block]:
+            begun = (line for line in reversed(block.split(b"\n")) if line.startswith(mark))
+            event = next((event for event in map(parse, begun) if event is not None), None)
+            if event is not None:
+                kind = wanted.pop(mark)
+                found[kind] = cast(E, event)
+        if not wanted:
+            break
+    return found
+
+
+def _backwards(path: Path) -> Iterator[bytes]:
+    """The whole lines of a file in blocks, the last block first; a line longer than a block comes in pieces."""
+    try:
+        with path.open("rb") as log:
+            end, rest = log.seek(0, os.SEEK_END), b""
+            while end > 0:
+                start = max(0, end - BLOCK)
+                log.seek(start)
+                data = log.read(end - start) + rest
+                cut = 0 if start == 0 else data.find(b"\n") + 1
+                rest, end = data[:cut] if cut <= BLOCK else b"", start
+                yield data[cut:]
+    except FileNotFoundError:
+        return
 
 
 def parse(line: bytes) -> Event | None:

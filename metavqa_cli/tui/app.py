@@ -222,7 +222,8 @@ class Dashboard(App[int]):
     def on_snapshot_read(self, message: SnapshotRead) -> None:
         now = time.monotonic()
         took = now - (self._reading_since or now)
-        self._reading_since, self._next_look = None, now + max(self.look_seconds, 10 * took)
+        pause = took if self._feed.behind else max(self.look_seconds, 10 * took)
+        self._reading_since, self._next_look = None, now + pause
         self.snapshot = message.snapshot
         if self.room is not None:
             self.room.trouble("slow", None)

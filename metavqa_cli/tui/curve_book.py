@@ -22,7 +22,6 @@ from metavqa_cli.tui.curve_data import (
 from metavqa_cli.tui.followed import FollowedRun, one_of_each_seed
 from metavqa_cli.tui.series import Series, extent
 
-SLICE_BYTES = 1 << 16  # of a log at a time: about 400 steps, 6 ms
 FIRST_CHARTS = 6  # that are drawn before it is known which are in sight
 
 Shown = Mapping[str, Mapping[str, Series]]  # run, metric
@@ -88,10 +87,13 @@ class CurvesPicture:
 
 
 class CurveBook:
-    """Follows the logs of some runs, and makes pictures of what they hold. To be used by one thread."""
+    """Follows the logs of some runs, and makes pictures of what they hold. To be used by one thread.
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    ``whole`` keeps every point, whatever memory that takes (``Follower``).
+    """
+
+    def __init__(self, workspace: Workspace, whole: bool = False) -> None:
+        self.workspace, self.whole = workspace, whole
         self._followed: dict[str, FollowedRun] = {}
         self._turns: deque[FollowedRun] = deque()
         self._known: dict[tuple[int, str, bool], tuple[object, Reduced]] = {}
@@ -101,15 +103,17 @@ class CurveBook:
         """From now on these runs and no others."""
         if runs != tuple(self._followed):
             folder = self.workspace.runs_dir
-            self._followed = {run: self._followed.get(run) or FollowedRun(Run(folder / run)) for run in runs}
+            self._followed = {
+                run: self._followed.get(run) or FollowedRun(Run(folder / run), self.whole) for run in runs
+            }
             self._turns = deque(self._followed.values())
             self._known.clear()
 
-    def read(self, limit: int | None = SLICE_BYTES, enough: Callable[[], bool] = lambda: False) -> bool:
-        """Read the next ``limit`` bytes of each log, or of some until it is ``enough``; whether anything changed."""
+    def read(self, enough: Callable[[], bool] = lambda: False) -> bool:
+        """Read the next slice of each log, or of some until it is ``enough``; whether anything changed."""
         changed = False
         for _ in range(len(self._turns)):
-            changed |= self._turns[0].read(limit)
+            changed |= self._turns[0].read()
             self._turns.rotate(-1)
             if enough():
                 break

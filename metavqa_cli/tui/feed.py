@@ -4,8 +4,6 @@ Nothing met in a run's folder raises an error here: another process may be writi
 """
 
 import re
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,10 +20,11 @@ from metavqa_cli.schema.events import (
     ValidationMeasured,
     divergence_text,
 )
+from metavqa_cli.store import log
 from metavqa_cli.store.locks import Owner
 from metavqa_cli.store.runs import Run, RunState
 from metavqa_cli.store.workspace import Workspace
-from metavqa_cli.tui.series import Series
+from metavqa_cli.tui.follower import STEP_LINE, Curves, Follower
 from metavqa_cli.tui.tail import Stamp, Tail, stamp_of
 
 __all__ = ["Curves", "Follower", "RunView", "RunsFeed", "Tail", "read_runs"]
@@ -33,7 +32,7 @@ __all__ = ["Curves", "Follower", "RunView", "RunsFeed", "Tail", "read_runs"]
 KEY_METRIC = "accuracy"  # of the validation tasks, in per cent: what training keeps the best parameters by
 VALIDATION, TEST = "val", "test"
 CONFIG_HEAD_BYTES = 4096
-STEP_LINE = b'{"event": "StepLogged"'
+LOOK_BYTES = 8 << 20  # of a log that are read at one look: 40 ms
 
 
 @dataclass(frozen=True)
@@ -73,74 +72,6 @@ class RunView:
         return max(0.0, self.read_at - self.created)
 
 
-class Curves:
-    """Everything that one run measured while training, as named series; validation metrics begin ``validation.``
-
-    The series grow in place (a copy of each at every poll would cost more than the polling), so they are to be read in
-    the thread that polls.
-    """
-
-    def __init__(self) -> None:
-        self.series: dict[str, Series] = {}
-        self.version = 0
-        """Rises with every change: a plot drawn at this version is up to date."""
-        self.cuts = 0
-        """Rises when points are taken back: until then series only grow at their ends."""
-
-    def absorb(self, events: Iterable[Event]) -> None:
-        """Add the points of ``events``. A run that went on from step n repeats what came after n: that is dropped."""
-        for event in events:
-            if isinstance(event, StepLogged):
-                self._add(event.step, event.metrics, "")
-            elif isinstance(event, ValidationMeasured):
-                self._add(event.step, event.metrics, "validation.")
-            elif isinstance(event, RunStarted):
-                self._go_back_to(event.resumed_at)
-
-    def _add(self, step: int, metrics: Mapping[str, float], prefix: str) -> None:
-        for name, value in metrics.items():
-            label = prefix + name
-            curve = self.series.get(label)
-            if curve is None:
-                curve = self.series[label] = Series(label)
-            steps = curve.steps
-            if steps and steps[-1] >= step:  # logged before a resume: what comes later holds
-                _cut(curve, bisect_left(steps, step))
-                self.cuts += 1
-            steps.append(step)
-            curve.values.append(value)
-        self.version += 1
-
-    def _go_back_to(self, step: int) -> None:
-        for curve in self.series.values():
-            _cut(curve, bisect_right(curve.steps, step))
-        self.version += 1
-        self.cuts += 1
-
-    def clear(self) -> None:
-        """Forget everything (the log was replaced)."""
-        self.series.clear()
-        self.version += 1
-        self.cuts += 1
-
-
-class Follower:
-    """The curves of one run's log, kept up to date."""
-
-    def __init__(self, run: Path) -> None:
-        self.tail = Tail(Run(run).events_path)
-        self.curves = Curves()
-
-    def poll(self, limit: int | None = None) -> bool:
-        """Read what is new (about ``limit`` bytes at most); whether the curves changed."""
-        before, restarts = self.curves.version, self.tail.restarts
-        lines = self.tail.lines(limit)
-        if self.tail.restarts != restarts:
-            self.curves.clear()
-        self.curves.absorb(self.tail.events(lines))
-        return self.curves.version != before
-
-
 class RunsFeed:
     """Snapshots of all runs of a workspace; a later ``read`` looks only into files that changed."""
 
@@ -148,10 +79,15 @@ class RunsFeed:
         self.workspace = workspace
         self.damaged: tuple[str, ...] = ()
         """Ids of the folders whose run.json cannot be read."""
+        self.behind = False
+        """Whether a log is so long that the last ``read`` did not come to its end: the best accuracy may still rise."""
         self._known: dict[str, _Watched] = {}
 
     def read(self, now: float) -> tuple[RunView, ...]:
-        """All runs, oldest first; ``now`` in seconds since 1970. ``JobError`` if the folder cannot be listed."""
+        """All runs, oldest first; ``now`` in seconds since 1970. ``JobError`` if the folder cannot be listed.
+
+        Of each log ``LOOK_BYTES`` more are read, and where it ends.
+        """
         try:
             ids = self.workspace.run_ids()
         except OSError as error:
@@ -160,6 +96,7 @@ class RunsFeed:
         views = {name: self._view(name, now) for name in ids}
         self._known = {name: watched for name, watched in self._known.items() if views.get(name)}
         self.damaged = tuple(name for name, view in views.items() if view is None)
+        self.behind = any(watched.tail.behind for watched in self._known.values())
         return tuple(sorted((view for view in views.values() if view), key=lambda view: (view.created, view.id)))
 
     def _view(self, name: str, now: float) -> RunView | None:
@@ -176,7 +113,11 @@ class RunsFeed:
 
 def read_runs(workspace: Workspace, now: float) -> tuple[RunView, ...]:
     """All runs of ``workspace`` with a sound manifest, oldest first; ``now`` in seconds since 1970."""
-    return RunsFeed(workspace).read(now)
+    feed = RunsFeed(workspace)
+    views = feed.read(now)
+    while feed.behind:
+        views = feed.read(now)
+    return views
 
 
 class _Watched:
@@ -221,7 +162,7 @@ class _Watched:
 
     def _follow(self) -> None:
         restarts = self.tail.restarts
-        lines = self.tail.lines()
+        lines = self.tail.lines(LOOK_BYTES)
         if self.tail.restarts != restarts:
             self._forget()
         # Nearly all lines are step lines, and only the last of those matters here.
@@ -229,6 +170,15 @@ class _Watched:
         for line in lines:
             if line is last or not line.startswith(STEP_LINE):
                 self._take(self.tail.parse(line))
+        if self.tail.behind:
+            self._glance()
+
+    def _glance(self) -> None:
+        """Where a log ends that has not been read to its end yet."""
+        for event in log.newest_first(self.tail.path):
+            if isinstance(event, StepLogged | ValidationMeasured | RunStarted):
+                self.step = event.resumed_at if isinstance(event, RunStarted) else event.step
+                break
 
     def _take(self, event: Event | None) -> None:
         if isinstance(event, RunStarted):
@@ -297,7 +247,3 @@ def _measured(run: Run) -> tuple[str, float] | None:
             if isinstance(value, float | int) and not isinstance(value, bool):
                 return tasks, float(value)
     return None
-
-
-def _cut(curve: Series, length: int) -> None:
-    del curve.steps[length:], curve.values[length:]

@@ -16,8 +16,8 @@ class FollowedRun:
     ``troubles``: what is wrong now; ``notes``: what happened to its log, which is so for good.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.follower = run, Follower(run.path)
+    def __init__(self, run: Run, whole: bool = False) -> None:
+        self.run, self.follower = run, Follower(run.path, whole)
         self.troubles: tuple[str, ...] = ()
         self.notes: tuple[str, ...] = ()
         self.what, self.seed, self.created = run.id, "", ""
@@ -30,10 +30,10 @@ class FollowedRun:
     def behind(self) -> bool:
         return self.follower.tail.behind
 
-    def read(self, limit: int | None) -> bool:
-        """Read on; whether curves, troubles or notes changed."""
+    def read(self) -> bool:
+        """Read the next slice; whether curves, troubles or notes changed."""
         cuts, before = self.follower.curves.cuts, (self.troubles, self.notes)
-        changed = self.follower.poll(limit)
+        changed = self.follower.poll()
         if self.follower.curves.cuts != cuts:
             self._smoothers.clear()
         self.troubles, self.notes = tuple(self._wrong()), tuple(self._happened())
@@ -99,6 +99,9 @@ class FollowedRun:
         run, tail = self.run.id, self.follower.tail
         if tail.restarts:
             yield f"run {run}: its log was replaced or cut short, and was read again from the start"
+        if (stride := self.follower.stride) > 1:
+            yield (f"run {run}: its log is long, so that one logged step in {stride} is drawn; "
+                   "`metavqa runs curves --all` gives every one")  # fmt: skip
         if tail.damaged:
             lines = "1 damaged line was" if tail.damaged == 1 else f"{tail.damaged:,} damaged lines were"
             yield f"run {run}: {lines} left out of its log"

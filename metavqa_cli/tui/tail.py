@@ -31,7 +31,8 @@ class Tail:
         """Whether the last call stopped at its limit, so that there is more to read at once."""
         self.stamp: Stamp | None = None
         self._file: tuple[int, int] | None = None
-        self._offset = 0
+        self.offset = 0
+        """How many bytes of the log were read."""
         self._mark = b""  # the last bytes read: a log cut short or written anew has other bytes there, or none
         self._torn: list[bytes] = []  # what is there of a line that has no end yet, in pieces
         self._torn_bytes = 0
@@ -54,10 +55,10 @@ class Tail:
             fresh = self._read(limit)
             self.trouble, self.stamp = None, stamp
         except (FileNotFoundError, NotADirectoryError):
-            self.trouble = None
+            self.trouble, self.behind = None, False
             return []
         except OSError as error:
-            self.trouble = f"cannot read {self.path}: {error.strerror or error}"
+            self.trouble, self.behind = f"cannot read {self.path}: {error.strerror or error}", False
             return []
         return [line for line in self._complete(fresh) if line.strip()]
 
@@ -93,20 +94,20 @@ class Tail:
     def _read(self, limit: int | None) -> bytes:
         with self.path.open("rb") as log:
             found = os.fstat(log.fileno())
-            log.seek(self._offset - len(self._mark))
+            log.seek(self.offset - len(self._mark))
             if (found.st_dev, found.st_ino) != self._file or log.read(len(self._mark)) != self._mark:
                 self._restart()
                 log.seek(0)
             self._file = (found.st_dev, found.st_ino)
             fresh = log.read(-1 if limit is None else limit)
-        self._offset += len(fresh)
+        self.offset += len(fresh)
         self._mark = (self._mark + fresh[-MARK_BYTES:])[-MARK_BYTES:]
         self.behind = len(fresh) == limit
         return fresh
 
     def _restart(self) -> None:
         self.restarts += self._file is not None
-        self.damaged = self._offset = 0
+        self.damaged = self.offset = 0
         self._mark = b""
         self._forget_line()
 

@@ -4,13 +4,23 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
-from metavqa_cli.schema.events import Event, RunFailed, RunInterrupted, RunStarted, StepLogged
+from metavqa_cli.schema.events import (
+    Event,
+    Narrated,
+    RunFailed,
+    RunInterrupted,
+    RunStarted,
+    StepLogged,
+    ValidationMeasured,
+)
+from metavqa_cli.store import log as store_log
 from metavqa_cli.store import removal, runs
 from metavqa_cli.store.workspace import Workspace
 
@@ -158,6 +168,34 @@ def test_a_log_that_became_shorter_is_read_from_its_beginning(workspace: Workspa
     run = make(workspace)
     run.append(StepLogged(1, {}))
     assert run.events(10_000)[0] == [StepLogged(1, {})]
+
+
+@given(block=st.integers(min_value=1, max_value=400), order=st.permutations("SVSRSVSSN"))
+def test_the_last_event_of_a_kind_is_found_from_the_end(
+    tmp_path_factory: pytest.TempPathFactory, block: int, order: list[str]
+) -> None:
+    """Whatever the size of the blocks; as reading all of it finds."""
+    run = make(Workspace(tmp_path_factory.mktemp("newest")))
+    kinds: dict[str, type[Event]] = {"S": StepLogged, "V": ValidationMeasured, "R": RunStarted, "N": Narrated}
+    for number, kind in enumerate(order):
+        run.append({"S": StepLogged(number, {"loss": 1.0}), "V": ValidationMeasured(number, {}),
+                    "R": RunStarted("r", "k", number), "N": Narrated('{"event": "RunFailed"')}[kind])  # fmt: skip
+    with run.events_path.open("ab") as log:
+        log.write(b'{"event": "StepLogged", "step": 7')  # torn
+    wanted = [kinds[name] for name in "SVRN"] + [RunFailed]
+    with patch.object(store_log, "BLOCK", max(block, 200)):
+        found = store_log.newest(run.events_path, wanted)
+    everything = {type(event): event for event in run.events()[0]}
+    assert found == everything and RunFailed not in found
+
+
+def test_a_log_without_an_end_of_line_is_no_trouble_from_the_end(workspace: Workspace) -> None:
+    run = make(workspace)
+    assert store_log.newest(run.events_path, [StepLogged]) == {}
+    run.events_path.write_bytes(b"x" * 5_000_000)
+    assert store_log.newest(run.events_path, [StepLogged]) == {}
+    run.append(StepLogged(1, {}))
+    assert store_log.newest(run.events_path, [StepLogged]) == {StepLogged: StepLogged(1, {})}
 
 
 def test_the_end_of_a_long_log_is_enough(workspace: Workspace) -> None:

@@ -18,6 +18,7 @@ from metavqa_cli.schema.events import Event, RunStarted, StepLogged, ValidationM
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.workspace import Workspace
+from metavqa_cli.tui import follower
 from metavqa_cli.tui.axes import Window
 from metavqa_cli.tui.curve_book import ChartData, CurveBook, CurvesPicture, Line, Wish
 from metavqa_cli.tui.curve_data import Drawing, Reading, band_reading, ordered, reading, reduced, reduced_band, title
@@ -33,7 +34,7 @@ from metavqa_cli.tui.curve_rows import (
     status,
 )
 from metavqa_cli.tui.curve_wishes import all_logs, cursor_moved, panned, smoothed_more, zoomed
-from metavqa_cli.tui.feed import RunView
+from metavqa_cli.tui.feed import Curves, RunView
 from metavqa_cli.tui.series import Series, Smoother, doubles
 
 nan = math.nan
@@ -158,8 +159,16 @@ def steps(first: int, last: int, **metrics: float) -> list[Event]:
 def book_of(workspace: Workspace, *shown: Run) -> CurveBook:
     book = CurveBook(workspace)
     book.follow(tuple(run.id for run in shown))
-    book.read(None)
+    read_all(book)
     return book
+
+
+def read_all(book: CurveBook) -> bool:
+    """Read all logs to their ends; whether anything changed."""
+    changed = book.read()
+    while book.behind:
+        changed |= book.read()
+    return changed
 
 
 def drawn(book: CurveBook, name: str = "loss", **wish: Any) -> list[tuple[float, float]]:
@@ -197,7 +206,7 @@ def test_a_log_cut_short_is_read_again_and_it_says_so(workspace: Workspace) -> N
     book = book_of(workspace, run)
     assert len(drawn(book)) == 50
     write(run, *steps(1, 2, loss=5.0), mode="w")
-    assert book.read(None) and drawn(book) == [(1, 5.0), (2, 5.0)]
+    assert read_all(book) and drawn(book) == [(1, 5.0), (2, 5.0)]
     (told,) = book.picture(Wish()).notes
     assert run.id in told and "cut short" in told
 
@@ -208,7 +217,7 @@ def test_a_replaced_log_is_read_from_the_start(workspace: Workspace) -> None:
     write(other, *steps(1, 60, loss=7.0))
     book = book_of(workspace, run)
     other.events_path.replace(run.events_path)
-    assert book.read(None) and {value for _, value in drawn(book)} == {7.0}
+    assert read_all(book) and {value for _, value in drawn(book)} == {7.0}
     assert "replaced" in book.picture(Wish()).notes[0]
 
 
@@ -371,20 +380,76 @@ def test_a_run_whose_files_hold_what_none_writes_stands_apart(workspace: Workspa
     assert told.startswith(f"run {second.id} is shown apart from other seeds") and f"runs rm {second.id}" in told
 
 
-def test_a_long_log_is_read_in_slices_and_the_others_are_not_kept_waiting(workspace: Workspace) -> None:
+def test_a_long_log_is_read_in_slices_and_the_others_are_not_kept_waiting(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     long, short = make(workspace), make(workspace, seed=1)
     write(long, *steps(1, 3000))
     write(short, *steps(1, 10))
     book = CurveBook(workspace)
     book.follow((long.id, short.id))
-    book.read(1 << 14)
+    monkeypatch.setattr(follower, "SLICE_BYTES", 1 << 14)
+    book.read()
     assert book.behind and [line.step for line in book.picture(Wish()).lines][1] == 10
     assert 0 < (book.picture(Wish()).lines[0].step or 0) < 3000
     rounds = 0
     while book.behind:
-        assert book.read(1 << 14, enough=lambda: True) or rounds < 100
+        assert book.read(enough=lambda: True) or rounds < 100
         rounds += 1
     assert book.picture(Wish()).lines[0].step == 3000 and rounds > 5
+
+
+def test_of_a_log_that_is_long_when_it_is_opened_steps_are_left_out_and_what_comes_later_is_not(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All validations stay, a resumption counts, it is said, and ``whole`` leaves out nothing."""
+    monkeypatch.setattr(follower, "SIFTED_BYTES", 1 << 14)
+    run, validations = make(workspace), [ValidationMeasured(step, {"accuracy": step / 10}) for step in range(100, 1100)]
+    write(
+        run, RunStarted(run.id, "ldm", 3000), *steps(1, 1000), *validations[::100], RunStarted(run.id, "ldm", 3000, 900)
+    )
+    book, size = book_of(workspace, run), run.events_path.stat().st_size
+    stride = 1 + size // (1 << 14)
+    drawn_now = [step for step, _ in drawn(book)]
+    assert drawn_now == [*range(stride, 901, stride)] and stride > 2
+    assert [step for step, _ in drawn(book, "validation.accuracy")] == [*range(100, 901, 100)]
+    (told,) = book.picture(Wish()).notes
+    assert f"one logged step in {stride} is drawn" in told and "runs curves --all" in told
+    write(run, *steps(901, 950))
+    assert read_all(book) and [step for step, _ in drawn(book)] == [*drawn_now, *range(901, 951)]
+    whole = CurveBook(workspace, whole=True)
+    whole.follow((run.id,))
+    read_all(whole)
+    curve = whole.curve(run.id, "loss", 0.0)
+    assert curve is not None and [*curve.steps] == [*range(1, 951)] and whole.picture(Wish()).notes == ()
+
+
+def test_the_points_of_a_run_that_never_ends_are_bounded_and_their_extremes_stay(workspace: Workspace) -> None:
+    curves = Curves(most=1000)
+    values = {step: -9.0 if step == 4321 else 9.0 if step == 8765 else math.sin(step) for step in range(1, 20_001)}
+    longest = 0
+    for step, value in values.items():
+        curves.absorb([StepLogged(step, {"loss": value})])
+        longest = max(longest, len(curves.series["loss"]))
+    series = curves.series["loss"]
+    assert longest <= 1001 and len(series) > 400 and curves.cuts > 5
+    assert all(values[int(step)] == value for step, value in zip(series.steps, series.values, strict=True))
+    assert [*series.steps] == sorted(set(series.steps)) and (series.steps[0], series.steps[-1]) == (1, 20_000)
+    assert {-9.0, 9.0} <= {*series.values}
+
+
+def test_a_log_that_vanishes_while_it_is_read_is_not_waited_for(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "SLICE_BYTES", 1 << 10)
+    run = make(workspace)
+    write(run, *steps(1, 3000))
+    book = CurveBook(workspace)
+    book.follow((run.id,))
+    assert book.read() and book.behind
+    run.events_path.unlink()
+    book.read()
+    assert not book.behind and "its log is gone" in book.picture(Wish()).troubles[0]
 
 
 def test_only_what_changed_is_worked_out_again(workspace: Workspace) -> None:
