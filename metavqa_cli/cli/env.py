@@ -48,7 +48,10 @@ def locate(format: FormatOption = "auto", json: JsonOption = False) -> None:
         "built-in encoder": PRESETS_DIR.with_name("assets"),
         "model cache": hub_cache(),
     }
-    rows = [{"what": what, "path": str(path), "exists": path.exists()} for what, path in places.items()]
+    rows = [
+        {"what": what, "path": path and str(path), "exists": path is not None and path.exists()}
+        for what, path in places.items()
+    ]
     console.emit(rows, chosen_format(format, json))
 
 
@@ -87,7 +90,10 @@ def free_gib(folder: Path) -> float:
     return round(shutil.disk_usage(existing).free / 2**30, 1)
 
 
-def hub_cache() -> Path:
-    """Where the Hugging Face library keeps downloaded models."""
+def hub_cache() -> Path | None:
+    """Where the Hugging Face library keeps downloaded models; None for somebody without a home."""
     home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
+    try:
+        return Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
+    except RuntimeError:
+        return None

@@ -14,6 +14,7 @@ from metavqa_cli.cli.options import complete_run, from_home, workspace
 from metavqa_cli.cli.session import DatasetOption
 from metavqa_cli.schema.errors import BusyError, JobError, UsageError
 from metavqa_cli.store import runs
+from metavqa_cli.store.home import own_folder
 from metavqa_cli.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -68,11 +69,10 @@ def tui(
 tui.__doc__ = f"{tui.__doc__}\n\n{TWINS}"
 
 
-def settings_file() -> Path:
-    """Where the dashboard remembers theme, marks and the like."""
-    import platformdirs
-
-    return platformdirs.user_config_path("metavqa", appauthor=False) / "dashboard.json"
+def settings_file() -> Path | None:
+    """Where the dashboard remembers theme, marks and the like; None for somebody without a home: nowhere."""
+    own = own_folder("config")
+    return own and own / "dashboard.json"
 
 
 def _place(where: str | None) -> tuple[Path, str | None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.store.home import own_folder
 
 if TYPE_CHECKING:
     from metavqa_cli.schema.layers import Layer, Resolved
@@ -20,11 +21,10 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS_DIR.glob("*.toml"))
 
 
-def user_file() -> Path:
-    """The person's own configuration file, whether it exists or not."""
-    import platformdirs
-
-    return platformdirs.user_config_path("metavqa", appauthor=False) / "config.toml"
+def user_file() -> Path | None:
+    """The person's own configuration file, whether it exists or not; None for somebody without a home."""
+    own = own_folder("config")
+    return own and own / "config.toml"
 
 
 def resolve_config(
@@ -69,7 +69,8 @@ def file_layers(config_file: Path | None) -> "list[Layer]":
     """The person's own file (if any), then ``config_file`` or else ``./metavqa.toml`` (if any)."""
     from metavqa_cli.schema.layers import Layer
 
-    paths = [path for path in (user_file(), config_file or PROJECT_FILE) if path == config_file or path.is_file()]
+    places = (user_file(), config_file or PROJECT_FILE)
+    paths = [path for path in places if path is not None and (path == config_file or path.is_file())]
     return [Layer(str(path), read_toml(path)) for path in paths]
 
 

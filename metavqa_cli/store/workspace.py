@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from metavqa_cli.schema.errors import MissingError
+from metavqa_cli.schema.errors import MissingError, UsageError
+from metavqa_cli.store.home import own_folder
 
 
 @dataclass(frozen=True)
@@ -15,13 +16,17 @@ class Workspace:
 
     @staticmethod
     def default_root() -> Path:
-        """``METAVQA_WORKSPACE``, or ``metavqa`` under the platform's folder for user data."""
+        """``METAVQA_WORKSPACE``, or ``metavqa`` under the platform's folder for user data.
+
+        ``UsageError`` for somebody without a home.
+        """
         chosen = os.environ.get("METAVQA_WORKSPACE")
         if chosen:
             return Path(chosen).expanduser().absolute()
-        import platformdirs
-
-        return platformdirs.user_data_path("metavqa", appauthor=False)
+        own = own_folder("data")
+        if own is None:
+            raise UsageError("there is no home folder to keep runs in; name one with --workspace or METAVQA_WORKSPACE")
+        return own
 
     @property
     def datasets_dir(self) -> Path:

@@ -28,6 +28,7 @@ def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_user_file(text: str) -> Path:
     path = configuration.user_file()
+    assert path is not None
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
