@@ -12,7 +12,7 @@ from tests.endurance.meter import Sample, risen, slope
 from tests.endurance.short import LEAKING, NAMES
 from tests.endurance.trainings import STEPS, TRAININGS, is_flat, table
 
-MOST_BLOCKS = 0.7  # that a step may leave behind while caches fill; one kept tensor is more
+MOST_BLOCKS = 0.95  # that a step may leave behind while caches fill (0.2 to 0.6); one kept tensor is 1.4
 
 
 def test_a_few_hundred_steps_leave_nothing_behind_and_a_leak_is_seen(tmp_path: Path) -> None:
