@@ -23,6 +23,7 @@ from metavqa_cli.engine.archives import (
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError
 from metavqa_cli.schema.events import Event, Narrated, ProgressMade
 from metavqa_cli.store import fetch, locks
+from metavqa_cli.store.atomic import sweep
 from metavqa_cli.store.fetch import Patience, Remote
 from metavqa_cli.store.unpack import bytes_to_write, unpack
 
@@ -51,6 +52,7 @@ def download(order: Order) -> Generator[Event, None, tuple[Downloaded, ...]]:
     uses the folder, ``JobError`` when the disk is too small, ``MissingError`` when offline and something is to fetch.
     """
     with locks.hold(order.folder / LOCK, f"the download folder {order.folder}"):
+        sweep(order.folder)
         plan = make_plan(order)
         _check(plan, order)
         crew = _Crew(order)

@@ -14,6 +14,7 @@ from PIL import Image
 from metavqa_cli.store import runs
 from tests import miniature
 from tests.faults.client import ended
+from tests.faults.mirror import address
 
 SEED = ["--seed", "5"]  # not the miniature's: parents are there, the run is not
 TASK_LDM, MULTITASK = ("ldm", "task"), ("baseline", "multitask")
@@ -108,6 +109,7 @@ SMALL_WORLD = [
 ]  # fmt: skip
 BUILD = ["dataset", "build", "--name", "small", *SMALL_WORLD]
 OWN = ["dataset", "build", "--source", "folder", "--path", "table.csv", "--name", "own", "--set", "runtime.workers=1"]
+DOWNLOAD = ["dataset", "download", "vqa2", "--what", "questions", "--jobs", "1", "--unpack", "--retries", "1"]
 ASK = ["What color is the car?", "--answers", "red,blue,green"]
 
 
@@ -152,6 +154,7 @@ def cases() -> dict[str, Case]:
             sweeper=("--force",),
         ),
         Case("config init", ["config", "init", "mine.toml"], empty, again=(0, 5), sweeper=("--force",)),
+        Case("dataset download", [*DOWNLOAD, "--base-url", address()], empty),
         Case("quickstart", ["quickstart"], untouched),
     ]
     return {case.name: case for case in found}

@@ -52,8 +52,9 @@ def _is_hidden(name: str) -> bool:
 def _digest(path: Path) -> str:
     if path.suffix == ".json":
         record = _timeless(json.loads(path.read_text("utf-8")))
-        record.pop("sha256", None)  # the seal, also of times
-        record.get("record", {}).pop("events", None)  # the length and sum of the log
+        if "written_by" in record:  # sealed
+            record.pop("sha256")  # the seal, also of times
+            record.get("record", {}).pop("events", None)  # the length and sum of the log
         value = json.dumps(record, sort_keys=True).encode()
     elif path.suffix == ".safetensors":  # the library writes its metadata in no order
         layout = read_layout(path)

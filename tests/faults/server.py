@@ -173,8 +173,10 @@ def _import_everything() -> None:
 
     import metavqa_cli
     from metavqa_cli.cli import app
-    from metavqa_cli.engine import session
+    from metavqa_cli.engine import archives, session
+    from metavqa_cli.store import fetch
     from tests import miniature
+    from tests.faults.mirror import CATALOGUE
 
     for module in pkgutil.walk_packages(metavqa_cli.__path__, "metavqa_cli."):
         if ".tui" not in module.name and "__main__" not in module.name:
@@ -188,6 +190,7 @@ def _import_everything() -> None:
     PIL.Image.init()
     typer.main.get_command = cache(typer.main.get_command)  # half of the time of a short command
     typer.main.get_command(app.app)
+    archives.ARCHIVES, fetch.BACKOFF_SECONDS = CATALOGUE, 0.0
     miniature.encoder()
     session.load_encoder = miniature.loaded_encoder  # type: ignore[assignment]
 

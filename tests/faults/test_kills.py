@@ -17,12 +17,13 @@ from tests.faults.trials import KILLED, broken_off, kill, moments_of, undisturbe
 IN_CI = {  # how many kills, and how many power cuts, of which the last one comes when the command has ended
     "config init": (3, 1), "generate": (3, 1), "runs rm": (4, 1), "dataset rm": (4, 2),
     "dataset build --source folder": (6, 3), "train multitask": (5, 2), "train ldm": (3, 1), "train zoo": (3, 1),
+    "dataset download": (3, 1),
 }  # fmt: skip
 MANY = 1000  # more than any command has moments
 IN_THE_NIGHT = {
     "config init": 9, "generate": 10, "runs rm": 10, "dataset rm": 30, "dataset build --source folder": 40,
     "dataset build": 8, "dataset build --force": 8, "train ldm --with-parents": 10, "eval cells": 8, "quickstart": 4,
-    "train multitask": 25, "train ldm": 25, "train zoo": 20, "eval": 16,
+    "train multitask": 25, "train ldm": 25, "train zoo": 20, "eval": 16, "dataset download": 40,
 }  # fmt: skip
 OTHERWISE = 8
 
