@@ -72,13 +72,23 @@ def load_tensors(path: Path, *, remedy: str = REMEDY) -> "tuple[dict[str, torch.
 
     Raises ``MissingError`` when there is no such file and ``JobError`` (with ``remedy``) when it is not intact.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load, load_file
 
-    tensors, header = _loaded(path, load_file, _bytes_of, remedy)
+    def loaded(path: Path) -> "dict[str, torch.Tensor]":  # the library opens no name that is not UTF-8
+        return load_file(path) if _is_utf8(path) else load(path.read_bytes())
+
+    tensors, header = _loaded(path, loaded, _bytes_of, remedy)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise _not_finite(path, name, remedy)
     return tensors, header
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def load_arrays(path: Path, *, remedy: str = REMEDY) -> "tuple[dict[str, np.ndarray], dict[str, Any]]":
