@@ -18,6 +18,7 @@ from metavqa_cli.engine.build import _read_recipe
 from metavqa_cli.engine.classifier import load_classifier, save_classifier
 from metavqa_cli.engine.dataset import DatasetFolder
 from metavqa_cli.engine.indexing import open_tasks
+from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.manifest import read_manifest
 from metavqa_cli.engine.run_audit import Finding, audit_run
 from metavqa_cli.schema.errors import MetaVQAError
@@ -209,3 +210,84 @@ def test_no_damage_goes_unnoticed(world: Workspace, name: str) -> None:
 
     count = harm(world, name, some, name.endswith("log"))
     assert count.tried and not count.unnoticed, count.unnoticed
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", KINDS)
+def test_no_damage_at_all_goes_unnoticed(world: Workspace, name: str) -> None:
+    """Every bit and every length of small files; samples of others, more of their heads. Prints what it counted."""
+    chosen = random.Random(name)
+
+    def many(data: bytes) -> Iterator[Damage]:
+        most = 200 if name in SLOW else 16_000
+        bits = range(8 * len(data)) if 8 * len(data) <= most else sorted(chosen.sample(range(8 * len(data)), most))
+        yield from flips(data, bits)
+        yield from flips(data, sorted(chosen.sample(range(8 * min(1200, len(data))), most // 4)))
+        lengths = range(len(data)) if len(data) <= most // 4 else sorted(chosen.sample(range(len(data)), most // 4))
+        yield from others(data, lengths)
+
+    count = harm(world, name, many, name.endswith("log"))
+    print(f"\n{name}: tried {count.tried:,}, noticed {count.tried - len(count.unnoticed):,}, unnoticed "
+          f"{len(count.unnoticed):,}; the reader refused {count.refused:,} and read {count.unharmed:,} unharmed")  # fmt: skip
+    assert not count.unnoticed, count.unnoticed[:20]
+
+
+def bad(run: Run) -> set[str]:
+    return {finding.artefact.rpartition("/")[2] for finding in audit_run(run) if finding.is_bad}
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.toml", "result.json", "model.safetensors", "events.jsonl"])
+def test_a_file_of_another_run_of_the_kind_is_noticed(world: Workspace, name: str) -> None:
+    one, other = (miniature.run("hvae", variant, world) for variant in ("weights", "task"))
+    mine, theirs = (run.path / name for run in (one, other))
+    kept, swapped = mine.read_bytes(), theirs.read_bytes()
+    read = {
+        "run.json": one.manifest, "config.toml": one.config, "result.json": one.result,
+        "model.safetensors": lambda: load_model(one, miniature.CPU),
+    }  # fmt: skip
+    try:
+        mine.write_bytes(swapped)
+        theirs.write_bytes(kept)
+        assert name in bad(one) and name in bad(other)
+        if name in read:
+            with pytest.raises(MetaVQAError, match=rf"{name}|{one.id}"):
+                read[name]()
+    finally:
+        mine.write_bytes(kept)
+        theirs.write_bytes(swapped)
+    assert not bad(one) and not bad(other)
+
+
+def test_a_file_that_is_gone_is_noticed(world: Workspace) -> None:
+    for run, names in (
+        (miniature.run("hvae", workspace=world), ["run.json", "config.toml", "result.json", "model.safetensors",
+                                                  "events.jsonl"]),
+        (interrupted(world), ["run.json", "config.toml", "state.safetensors"]),
+    ):  # fmt: skip
+        for name in names:
+            kept = (run.path / name).read_bytes()
+            (run.path / name).unlink()
+            assert name in bad(run), f"{name} is gone"
+            (run.path / name).write_bytes(kept)
+
+
+def test_every_line_that_is_cut_out_of_a_finished_log_is_noticed(world: Workspace) -> None:
+    run = miniature.run("hvae", workspace=world)
+    kept = run.events_path.read_bytes()
+    lines = kept.splitlines(keepends=True)
+    for number in range(len(lines)):
+        run.events_path.write_bytes(b"".join(lines[:number] + lines[number + 1 :]))
+        assert bad(run) == {"events.jsonl"}, f"line {number + 1}"
+    run.events_path.write_bytes(kept)
+
+
+def test_a_line_that_a_killed_process_tore_is_no_damage(world: Workspace) -> None:
+    run = interrupted(world)
+    kept = run.events_path.read_bytes()
+    for length in range(1, len(kept.splitlines()[-1]) - 1):
+        run.events_path.write_bytes(kept[: -1 - length])
+        assert [each.problem for each in audit_run(run)] == ["torn"], length
+        if length % 20 == 0:
+            run.append(RunStarted(run.id, "zoo", 9, resumed_at=3))
+            assert [each.problem for each in audit_run(run)] == ["torn"], length
+    run.events_path.write_bytes(kept)
