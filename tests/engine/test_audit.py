@@ -227,8 +227,9 @@ def test_no_damage_at_all_goes_unnoticed(world: Workspace, name: str) -> None:
         yield from others(data, lengths)
 
     count = harm(world, name, many, name.endswith("log"))
-    print(f"\n{name}: tried {count.tried:,}, noticed {count.tried - len(count.unnoticed):,}, unnoticed "
-          f"{len(count.unnoticed):,}; the reader refused {count.refused:,} and read {count.unharmed:,} unharmed")  # fmt: skip
+    noticed = count.tried - len(count.unnoticed)
+    print(f"\n{name}: tried {count.tried:,}, noticed {noticed:,}, unnoticed "
+          f"{len(count.unnoticed):,}; refused {count.refused:,}, read unharmed {count.unharmed:,}")  # fmt: skip
     assert not count.unnoticed, count.unnoticed[:20]
 
 
