@@ -79,7 +79,10 @@ class WeightLayout:
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> "WeightLayout":
         """The layout of a ``to_dict`` record. Raises ValueError when its fingerprint means other arithmetic."""
-        layout = cls(embed=record["embed"], hidden=record["hidden"])
+        sizes = record["embed"], record["hidden"]
+        if not all(type(size) is int and 0 < size < 2**24 for size in sizes):
+            raise ValueError(f"a weight layout of sizes {sizes} is none")
+        layout = cls(*sizes)
         if record["fingerprint"] != layout.fingerprint:
             raise ValueError(
                 f"weight layout {record['fingerprint']} was written by another version, "

@@ -11,15 +11,17 @@ from torch import Tensor
 from metavqa_cli.base_network.adapter import answer_logits
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.clip.encoder import TINY, ClipEncoder
-from metavqa_cli.engine.request import check_answers
+from metavqa_cli.engine.request import check_answers, check_gamma
 from metavqa_cli.methods.zero_shot import zero_shot_weights
 from metavqa_cli.schema.errors import JobError, UsageError
+from metavqa_cli.schema.strict import check_types
 from metavqa_cli.store.sealed import refuse_newer
 from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.tasks.batches import TaskBatch
 from metavqa_cli.tasks.prompts import check_template, fill
 
 KIND, VERSION = "classifier", 1
+LARGEST_SCALE = 1e6  # of cosines; CLIP learns 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +73,9 @@ def load_classifier(path: Path) -> Classifier:
     if header.get("kind") == KIND:
         refuse_newer(path, header.get("version"), VERSION, None)
     if header.get("kind") != KIND or header.get("version") != VERSION:
-        found = header.get("kind", "unknown")
-        raise JobError(f"{path} holds a {found} of version {header.get('version')}, not a classifier; {remedy}")
+        found = header["kind"] if isinstance(header.get("kind"), str) else "unknown"
+        version = header.get("version") if isinstance(header.get("version"), int) else None
+        raise JobError(f"{path} holds a {found[:40]} of version {version}, not a classifier; {remedy}")
     try:
         return _parse(tensors["weights"], header)
     except (KeyError, ValueError, TypeError, UsageError) as error:
@@ -81,16 +84,20 @@ def load_classifier(path: Path) -> Classifier:
 
 def _parse(weights: Tensor, header: dict[str, Any]) -> Classifier:
     """The classifier; a built-in exception or ``UsageError`` when it makes no sense, for its header is not trusted."""
-    for name, kind in HEADER_TYPES.items():
-        if not isinstance(header[name], kind):
-            raise TypeError(f"{name} is {header[name]!r}")
+    check_types(header, HEADER_TYPES)
+    check_types(header["encoder"], {"model": str})
+    check_types(header["runs"], dict.fromkeys(header["runs"], str))
     layout = WeightLayout.from_dict(header["layout"])
     if weights.shape != (layout.size,):
         raise ValueError(f"{tuple(weights.shape)} weights do not fit the layout {header['layout']}")
     known = {name: header[name] for name in HEADER_TYPES}
-    known["answers"] = check_answers([str(answer) for answer in known["answers"]])
+    if not all(isinstance(answer, str) for answer in known["answers"]):
+        raise TypeError("an answer is no text")
+    known["answers"] = check_answers(known["answers"])
     check_template(known["template"])
-    _ = known["encoder"]["model"]
+    check_gamma(known["gamma"])
+    if not 0 < known["logit_scale"] <= LARGEST_SCALE or known["seed"] < 0:
+        raise ValueError(f"logit_scale {known['logit_scale']} or seed {known['seed']} is none")
     return Classifier(weights=weights.float(), layout=layout, **known)
 
 
@@ -124,7 +131,8 @@ def judge(classifier: Classifier, encoder: ClipEncoder, names: Sequence[str], x:
 
 
 def probabilities(classifier: Classifier, weights: Tensor, x: Tensor, statements: Tensor) -> Tensor:
-    """Softmax over the answers [image, answer] of the base network with ``weights`` [1, P]."""
+    """Softmax over the answers [image, answer] of the base network with ``weights`` [1, P]. ``JobError`` when the
+    weights are so large that there is none."""
     n, device = len(x), x.device
     batch = TaskBatch(
         x=x[None],
@@ -133,7 +141,10 @@ def probabilities(classifier: Classifier, weights: Tensor, x: Tensor, statements
         answers=statements[None],
         answer_mask=torch.ones(1, len(statements), dtype=torch.bool, device=device),
     )
-    return answer_logits(classifier.layout, weights, batch, classifier.logit_scale)[0].softmax(-1)
+    found = answer_logits(classifier.layout, weights, batch, classifier.logit_scale)[0].softmax(-1)
+    if not found.isfinite().all():
+        raise JobError("the classifier's weights lead to numbers that are not finite; generate it again")
+    return found
 
 
 def rank(answers: Sequence[str], values: Tensor) -> tuple[tuple[str, float], ...]:

@@ -76,14 +76,14 @@ def file_layers(config_file: Path | None) -> "list[Layer]":
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The values of a TOML file; ``UsageError`` says where it cannot be read."""
-    import tomli
+    from metavqa_cli.schema.strict import parse_toml
 
     try:
-        return tomli.loads(path.read_text("utf-8"))
-    except tomli.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
+        return parse_toml(path.read_bytes())
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8 text; save it as UTF-8") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}; `metavqa config init` writes a new one") from None
 

@@ -38,7 +38,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if manifest.get("schema_version") not in (1, SCHEMA_VERSION):
         raise JobError(f"{document} is of another version; {rebuild(path.name)}")
     try:
-        check_types(manifest, {key: types for key, types in TYPES.items() if key in manifest})
+        check_types(manifest, TYPES)
     except ValueError as error:
         raise JobError(f"{document} is damaged ({error}); {rebuild(path.name)}") from None
     return manifest

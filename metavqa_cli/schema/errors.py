@@ -2,7 +2,10 @@
 
 An error text names the thing, the value found, what was expected and the way out, in one sentence or two.
 The command line prints it on stderr without a traceback (``--debug`` shows one) and exits with ``exit_code``.
+What it quotes of a file cannot steer a terminal, wherever the text ends up: control characters are shown as escapes.
 """
+
+from metavqa_cli.schema.text import neutral
 
 
 class MetaVQAError(Exception):
@@ -10,6 +13,9 @@ class MetaVQAError(Exception):
 
     exit_code = 1
     said = False  # by another process of the same job, so that this one may keep silent
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(neutral(text))
 
 
 class JobError(MetaVQAError):

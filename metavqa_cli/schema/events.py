@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_origin
 
+from metavqa_cli.schema.strict import check_depth
+
 
 @dataclass(frozen=True)
 class Event:
@@ -151,14 +153,22 @@ def from_record(record: dict[str, Any]) -> Event | None:
 
 
 def is_sound(record: Any) -> bool:
-    """Whether a record has the types of its event, so that what is built from it can be trusted."""
+    """Whether a record has the types of its event, so that what is built from it can be trusted. ``ValueError``,
+    ``TypeError`` or ``KeyError`` where not even that can be told."""
     types = TYPES.get(record["event"])
     if types is None:
         return False
     for name, of in types.items():
-        if name in record and not isinstance(record[name], of):
+        if name in record and not _is_of(record[name], of):
             return False
     return abs(record.get("step", 0)) < LARGEST_STEP and _are_numbers(record.get("metrics", {}).values())
+
+
+def _is_of(value: Any, of: Any) -> bool:
+    """``ValueError`` for an object that is nested too deeply."""
+    if of is dict and isinstance(value, dict):
+        check_depth(value)
+    return isinstance(value, of) and (of is not int or abs(value) < LARGEST_STEP)
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:

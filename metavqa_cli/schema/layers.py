@@ -9,17 +9,22 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-import tomli
 from pydantic import BaseModel, ValidationError
 
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.schema.strict import parse_toml
+from metavqa_cli.schema.text import neutral
 
 ENVIRONMENT_PREFIX = "METAVQA_"
 PROGRAM_VARIABLES = frozenset(
     ENVIRONMENT_PREFIX + name
     for name in ("WORKSPACE", "COLOR", "ASCII", "DEBUG", "OFFLINE", "QUIET", "CONFIG", "PRESET", "VQA_URL")
 )  # options of the program itself, not configuration values
+
+
+MOST_SECTIONS = 60
+LONGEST_SHOWN = 200  # characters of a key or value in an error
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def parse_set(text: str) -> dict[str, Any]:
     """``"ldm.hidden=[512,1024,512]"`` as nested values. The value is TOML, else ``none`` for None, else plain text."""
     dotted, equals, written = text.partition("=")
     if not equals or not dotted.strip():
-        raise UsageError(f"--set needs KEY=VALUE, for example ldm.hidden=[512,1024,512]; found {text!r}")
+        raise UsageError(f"--set needs KEY=VALUE, for example ldm.hidden=[512,1024,512]; found {_short(text)!r}")
     values: dict[str, Any] = {}
     _put(values, dotted.strip(), parse_value(dotted.strip(), written.strip()))
     return values
@@ -85,8 +90,8 @@ def parse_value(dotted: str, text: str) -> Any:
     if text.lower() in ("none", "null"):
         return None
     try:
-        parsed = tomli.loads(f"value = {text}")
-    except tomli.TOMLDecodeError:
+        parsed = parse_toml(f"value = {text}")
+    except ValueError:
         return text
     return parsed["value"] if parsed.keys() == {"value"} else text
 
@@ -117,14 +122,19 @@ def validate(values: dict[str, Any], origins: Mapping[str, str] | None = None) -
 def _describe(error: dict[str, Any], origins: Mapping[str, str]) -> str:
     names = [str(part) for part in error["loc"] if isinstance(part, str)]
     dotted = ".".join(names)
-    key = dotted + "".join(f"[{part}]" for part in error["loc"] if isinstance(part, int))
+    shown = neutral(_short(dotted), one_line=True)
+    key = shown + "".join(f"[{part}]" for part in error["loc"] if isinstance(part, int))
     origin = next((origins[known] for known in origins if f"{known}.".startswith(f"{dotted}.")), None)
     where = f" (from {origin})" if origin else ""
     if error["type"] == "extra_forbidden":
         return f"{key}{where} is not a known key{nearest(dotted)}"
     expected = str(error["msg"]).replace("Input should be", "expected", 1)
     field = describe_fields().get(dotted)
-    return f"{key} = {error['input']!r}{where}: {expected}" + (f" ({field})" if field else "")
+    return f"{key} = {_short(repr(error['input']))}{where}: {expected}" + (f" ({field})" if field else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def nearest(dotted: str) -> str:
@@ -159,6 +169,8 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any
 def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
     """Set one leaf in nested values; a value in the way of a section is replaced by the section."""
     *sections, last = dotted.split(".")
+    if len(sections) > MOST_SECTIONS:
+        raise UsageError(f"the key {_short(dotted)!r} has {len(sections) + 1} parts; a key has two, as ldm.hidden")
     for section in sections:
         if not isinstance(values.get(section), dict):
             values[section] = {}

@@ -1,4 +1,4 @@
-"""JSON from files that nobody vouches for: one reader, which refuses what no file of this program holds.
+"""JSON and TOML from files that nobody vouches for: one reader each, which refuses what no file of this program holds.
 
 ``json.loads`` alone takes NaN, keys that come twice, half characters, numbers that no tensor can hold, and nesting that
 ends in a RecursionError; and three bytes of it may become eighty of memory.
@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 DEEPEST = 64  # lists and objects within one another; this program writes five
 MOST_PARTS = 1_000_000  # lists and objects in one value: 80 MB of memory
 MOST_BYTES = 64 * 2**20  # of one value
+MOST_TOML = 2**20  # of a TOML document; a whole configuration has 4,000
 LARGEST = 2**63  # what an int64 cannot hold
 HALF = re.compile(r"\\u[dD][89a-fA-F]")  # may be half a character, or one of a pair
 
@@ -27,13 +28,28 @@ def parse_json(text: bytes | str, *, constants: bool = False) -> Any:
     a file's name; nesting beyond ``DEEPEST``; more than ``MOST_BYTES`` or ``MOST_PARTS``.
     """
     value = _decoded(text, LENIENT if constants else STRICT)
-    _check_depth(value)
+    check_depth(value)
     return value
 
 
 def parse_line(text: bytes | str) -> Any:
     """As ``parse_json``, twice as fast, for one of many lines whose numbers and shape the caller checks."""
     return _decoded(text, PLAIN)
+
+
+def parse_toml(text: bytes | str) -> dict[str, Any]:
+    """The tables of a TOML document (bytes are UTF-8). ``ValueError``, in one line, for everything that is not one, for
+    nesting and dotted keys beyond ``DEEPEST``, and for more than ``MOST_TOML`` bytes."""
+    import tomli
+
+    if len(text) > MOST_TOML:
+        raise ValueError(f"{len(text):,} bytes are more than {MOST_TOML:,}")
+    try:
+        values = tomli.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    check_depth(values)
+    return values
 
 
 def _decoded(text: bytes | str, decoder: json.JSONDecoder) -> Any:
@@ -52,7 +68,8 @@ def _decoded(text: bytes | str, decoder: json.JSONDecoder) -> Any:
     return value
 
 
-def _check_depth(value: Any) -> None:
+def check_depth(value: Any) -> None:
+    """``ValueError`` for lists and objects more than ``DEEPEST`` within one another."""
     level = [value]
     for _ in range(DEEPEST):
         level = [part for each in level for part in _parts(each) if isinstance(part, (dict, list))]

@@ -127,7 +127,10 @@ class FeatureStore:
     def ids(self) -> list[str]:
         """The image of each row. ``JobError`` when they are damaged."""
         try:
-            return parse_ids(self._map("ids", "uint8").tobytes())
+            found = parse_ids(self._map("ids", "uint8").tobytes())
+            if len(found) != len(self):
+                raise ValueError(f"{len(found)} ids of {len(self)} rows")
+            return found
         except ValueError as error:
             raise JobError(f"{self.path} is damaged ({error}); {self.remedy}") from None
 

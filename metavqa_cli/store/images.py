@@ -63,7 +63,7 @@ def read_index(path: Path) -> dict[str, ImageFile]:
                     raise ValueError("it is not an image, the number of its root, and its path inside")
                 root, packed = roots[at]
                 found[image] = ImageFile(root, name, packed)
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+        except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
             raise JobError(
                 f"{path}, line {number} is damaged ({error}); build the dataset again with --force"
             ) from None

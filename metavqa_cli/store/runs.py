@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from metavqa_cli.schema.errors import JobError, MissingError, RemovedError, UsageError
 from metavqa_cli.schema.events import Event, RunFailed, RunInterrupted, RunStarted
-from metavqa_cli.schema.strict import check_types
+from metavqa_cli.schema.strict import check_types, parse_toml
 from metavqa_cli.store import locks, log
 from metavqa_cli.store.atomic import explained, sweep, sync_file, sync_folder, temporary_name, write_text
 from metavqa_cli.store.container import SEAL
@@ -93,29 +93,35 @@ class Run:
 
         ``config.toml`` is what the run began with; what was overridden since stands in the manifest, and counts.
         """
-        import tomli
-
         path = self.path / "config.toml"
         stated = self.manifest().get(CONFIG_SUM)
         try:
             raw = path.read_bytes()
             if stated not in (None, hashlib.sha256(raw).hexdigest()):
                 raise JobError(f"{path} is damaged or was changed after it was written; {_removal(path)}")
-            return self._overridden(tomli.loads(raw.decode("utf-8")))
+            return self._overridden(parse_toml(raw))
         except FileNotFoundError:
             raise MissingError(f"{path} is missing; {_removal(path)}") from None
-        except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise JobError(f"{path} is damaged ({error}); {_removal(path)}") from None
 
     def overrides(self) -> list[dict[str, Any]]:
         """What was changed while it went on, oldest first: ``at``, ``step``, ``changes`` {dotted key: [old, new]}."""
-        return list(self.manifest().get("overrides", []))
+        found = self.manifest().get("overrides", [])
+        if not isinstance(found, list) or not all(map(_is_override, found)):
+            raise JobError(
+                f"{self.path / 'run.json'} is damaged (what was overridden); {_removal(self.path / 'run.json')}"
+            )
+        return found
 
     def _overridden(self, config: dict[str, Any]) -> dict[str, Any]:
         changes = {key: new for entry in self.overrides() for key, (_, new) in entry["changes"].items()}
         for key, new in changes.items():
             section, _, name = key.partition(".")
-            config.setdefault(section, {})[name] = new
+            values = config.setdefault(section, {})
+            if not isinstance(values, dict):
+                raise ValueError(f"{section!a} is no table")
+            values[name] = new
         return config
 
     def result(self) -> dict[str, Any] | None:
@@ -379,6 +385,11 @@ def _read_json(path: Path) -> dict[str, Any]:
         return read_sealed(path, SCHEMA_VERSION, _removal(path))
     except FileNotFoundError:
         raise MissingError(f"{path} is missing; `metavqa runs ls` lists what there is") from None
+
+
+def _is_override(entry: Any) -> bool:
+    changes = entry.get("changes") if isinstance(entry, dict) else None
+    return isinstance(changes, dict) and all(isinstance(pair, list) and len(pair) == 2 for pair in changes.values())
 
 
 def _removal(path: Path) -> str:

@@ -131,7 +131,10 @@ class TaskIndex:
     def question(self, row: int) -> str:
         """The question of the task at ``row``."""
         start, size = (int(self.arrays[name].between(row, row + 1)[0]) for name in ("text", "text_bytes"))
-        return self.arrays["letter"].between(start, start + size).tobytes().decode()
+        try:
+            return self.arrays["letter"].between(start, start + size).tobytes().decode()
+        except UnicodeDecodeError:
+            raise JobError("the index of the tasks is damaged; build the dataset again with --force") from None
 
 
 class Chosen(Sequence[T]):

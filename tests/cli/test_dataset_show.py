@@ -27,6 +27,8 @@ BOAT = replace(CAR, question="What color is the boat?", template="the boat is {}
 CARTS = replace(CAR, question="How many carts are there?", template="there are {} carts", family="count")
 TASKS = (CAR, BOAT, CARTS)
 
+WHOLE = {"fingerprint": "0", "recipe": {}, "encoder": None, "summary": {}}  # what a manifest has besides
+
 
 @pytest.fixture(autouse=True)
 def folder(workspace: Workspace) -> Path:
@@ -36,7 +38,7 @@ def folder(workspace: Workspace) -> Path:
     for image, label in (*CAR.support, *CAR.query):
         Image.new("RGB", (32, 32), HUES[CAR.answers[label]]).save(made / "images" / f"{image}.png")
     dump_tasks(made / "tasks.jsonl", TaskSet(TASKS))
-    (made / "dataset.json").write_text(json.dumps({"schema_version": 1}))
+    (made / "dataset.json").write_text(json.dumps({"schema_version": 1, **WHOLE}))
     return made
 
 

@@ -19,6 +19,8 @@ from tests.cli.terminal import Done, Terminal, assert_refused
 
 TASK = Task("What is it?", "it is {}", ("a", "b"), (("00/1", 0),), (("00/2", 1),), "train")
 
+WHOLE = {"fingerprint": "0", "recipe": {}, "encoder": None, "summary": {}}  # what a manifest has besides
+
 
 @pytest.fixture
 def folder(workspace: Workspace) -> Path:
@@ -27,7 +29,7 @@ def folder(workspace: Workspace) -> Path:
     for number in (1, 2):
         Image.new("RGB", (9, 9), (number, 0, 0)).save(made / "images" / "00" / f"{number}.png")
     dump_tasks(made / "tasks.jsonl", TaskSet((TASK,)))
-    (made / "dataset.json").write_text(json.dumps({"schema_version": 1, "files": describe_files(made)}))
+    (made / "dataset.json").write_text(json.dumps({"schema_version": 1, **WHOLE, "files": describe_files(made)}))
     return made
 
 

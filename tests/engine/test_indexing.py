@@ -56,7 +56,9 @@ def folder(tmp_path: Path) -> Path:
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         write_features(made / "features" / f"{kind}.safetensors", names[::-1], rows, {"encoder": {"embed": EMBED}})
     dump_tasks(made / "tasks.jsonl", tasks)
-    (made / "dataset.json").write_text(json.dumps({"schema_version": 1, "encoder": {"embed": EMBED}}))
+    (made / "dataset.json").write_text(
+        json.dumps({"schema_version": 1, "encoder": {"embed": EMBED}, "fingerprint": "0", "recipe": {}, "summary": {}})
+    )
     return made
 
 

@@ -26,6 +26,8 @@ from metavqa_cli.tasks.taskset import Task, TaskSet, dump_tasks
 
 IMAGES = [f"00{n // 2}/{n}" for n in range(6)]  # three folders of two
 
+WHOLE = {"fingerprint": "0", "recipe": {}, "encoder": None, "summary": {}}  # what a manifest has besides
+
 
 def tasks_of(images: list[str]) -> TaskSet:
     return TaskSet((
@@ -35,7 +37,7 @@ def tasks_of(images: list[str]) -> TaskSet:
 
 def record(folder: Path) -> Path:
     """Write the manifest of what is in ``folder``."""
-    write_sealed(folder / "dataset.json", {"schema_version": SCHEMA_VERSION, "files": describe_files(folder)})
+    write_sealed(folder / "dataset.json", {"schema_version": SCHEMA_VERSION, **WHOLE, "files": describe_files(folder)})
     return folder
 
 
@@ -183,7 +185,7 @@ def test_sizes_and_digests_are_named(drawn: Path) -> None:
 
 @pytest.mark.parametrize("files", [None, [], {"tasks.jsonl": 3}])
 def test_a_manifest_without_a_record_is_a_difference_of_its_own(drawn: Path, files: Any) -> None:
-    write_sealed(drawn / "dataset.json", {"schema_version": SCHEMA_VERSION, "files": files})
+    write_sealed(drawn / "dataset.json", {"schema_version": SCHEMA_VERSION, **WHOLE, "files": files})
     assert problems(drawn) == [("dataset.json", "unrecorded")]
 
 
