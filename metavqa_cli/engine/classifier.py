@@ -15,6 +15,7 @@ from metavqa_cli.engine.request import check_answers, check_gamma
 from metavqa_cli.methods.zero_shot import zero_shot_weights
 from metavqa_cli.schema.errors import JobError, UsageError
 from metavqa_cli.schema.strict import check_types
+from metavqa_cli.schema.text import neutral
 from metavqa_cli.store.sealed import refuse_newer
 from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.tasks.batches import TaskBatch
@@ -75,7 +76,9 @@ def load_classifier(path: Path) -> Classifier:
     if header.get("kind") != KIND or header.get("version") != VERSION:
         found = header["kind"] if isinstance(header.get("kind"), str) else "unknown"
         version = header.get("version") if isinstance(header.get("version"), int) else None
-        raise JobError(f"{path} holds a {found[:40]} of version {version}, not a classifier; {remedy}")
+        raise JobError(
+            f"{path} holds a {neutral(found[:40], one_line=True)} of version {version}, not a classifier; {remedy}"
+        )
     try:
         return _parse(tensors["weights"], header)
     except (KeyError, ValueError, TypeError, UsageError) as error:
@@ -84,7 +87,9 @@ def load_classifier(path: Path) -> Classifier:
 
 def _parse(weights: Tensor, header: dict[str, Any]) -> Classifier:
     """The classifier; a built-in exception or ``UsageError`` when it makes no sense, for its header is not trusted."""
-    check_types(header, HEADER_TYPES)
+    for name, kind in HEADER_TYPES.items():
+        if not isinstance(header[name], kind) or isinstance(header[name], bool):
+            raise TypeError(f"{name} is {repr(header[name])[:60]}")
     check_types(header["encoder"], {"model": str})
     check_types(header["runs"], dict.fromkeys(header["runs"], str))
     layout = WeightLayout.from_dict(header["layout"])

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.fuzz.harness import Tally, as_json, feed, limit_memory, report, say
+from tests.fuzz.harness import Tally, as_json, feed, limit_memory, report, say, sow
 from tests.fuzz.parsers import parsers
 
 PATIENCE = 600  # seconds without an end of a hundred inputs: a decoder that no signal stops
@@ -28,6 +28,7 @@ def main() -> int:
         for parser in every:
             if told.only in (None, parser.name):
                 tally, began = Tally(parser.name), time.process_time()
+                sow(parser, tally)
                 for first in range(told.first, told.first + told.inputs, 100):
                     faulthandler.dump_traceback_later(PATIENCE, exit=True)
                     feed(parser, range(first, min(first + 100, told.first + told.inputs)), tally)

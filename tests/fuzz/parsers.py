@@ -282,7 +282,7 @@ def check_said(path: Path) -> None:
 
 
 def of_sources(dataset: Path, runs: list[Run], folder: Path) -> list[Parser]:
-    asked, said = folder / "vqa/questions.json", folder / "vqa/annotations.json"
+    asked, said = folder / "vqa/train2014_questions.json", folder / "vqa/train2014_annotations.json"
     train, csv, jsonl = folder / "release/meta_train.json", folder / "csv/table.csv", folder / "jsonl/table.jsonl"
     places(asked, train, csv, jsonl)
     questions, annotations = vqa_files()
@@ -321,13 +321,13 @@ def released(answers: tuple[str, ...]) -> dict[str, Any]:
 def reader(name: str, path: Path, questions: bytes, annotations: bytes) -> Parse:
     options: dict[str, Any] = {"name": "x", "tasks_only": True, "min_pairs": 4, "path": str(path.parent)}
     if name.startswith("VQA"):
-        two = {"question_files": (str(path.with_name("questions.json")),),
-               "annotation_files": (str(path.with_name("annotations.json")),)}  # fmt: skip
-        other, content = ("annotations.json", annotations) if "questions" in name else ("questions.json", questions)
+        two = {"question_files": (str(path.with_name("train2014_questions.json")),),
+               "annotation_files": (str(path.with_name("train2014_annotations.json")),)}  # fmt: skip
+        other, content = ("annotations", annotations) if "questions" in name else ("questions", questions)
         source = Dataset(source="vqa2", **options, **two)
 
         def read_both() -> None:
-            path.with_name(other).write_bytes(content)
+            path.with_name(f"train2014_{other}.json").write_bytes(content)
             sound_material(vqa2.read(source))
 
         return read_both
@@ -420,8 +420,7 @@ def of_notes(dataset: Path, runs: list[Run], folder: Path) -> list[Parser]:
     return [
         Parser("checksums.json", sums, [b'{"a.zip": {"bytes": 3, "sha256": "abc"}}'], mutate,
                lambda: archives.read_checksums(sums.parent), sums.name),
-        Parser("dashboard settings", mine, [b'{"theme": "x", "pictures": "y", "pinned": {"/w": ["ldm-0"]},
-               "marked": {}}'],
+        Parser("dashboard settings", mine, [b'{"theme": "x", "pinned": {"/w": ["ldm-0"]}, "marked": {}}'],
                mutate, lambda: sound_settings(mine), mine.name),
         Parser("lock owner", owner, [b'{"pid": 1, "host": "h", "since": 1.5}'], mutate,
                lambda: str(locks.read_owner(owner.with_suffix(""))), ""),
