@@ -105,7 +105,7 @@ def test_the_harness_sees_too_much_memory() -> None:
     code = (
         "from pathlib import Path; from tests.fuzz import harness; from tests.fuzz.mutations import raw; "
         "path = Path('a.json'); tally = harness.Tally('one'); harness.limit_memory(); "
-        "parser = harness.Parser('one', path, [b'1'], raw, lambda: bytearray(harness.ROOM + 1), path.name); "
+        "parser = harness.Parser('one', path, [b'1'], raw, lambda: bytearray(2 * harness.ROOM), path.name); "
         "harness.one(parser, 0, tally); print(dict(tally.failures))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
