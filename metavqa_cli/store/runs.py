@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from metavqa_cli.schema.errors import JobError, MissingError, RemovedError, UsageError
 from metavqa_cli.schema.events import Event, RunFailed, RunInterrupted, RunStarted
-from metavqa_cli.schema.strict import check_types, parse_toml
+from metavqa_cli.schema.strict import check_types, kind, parse_toml
 from metavqa_cli.store import locks, log
 from metavqa_cli.store.atomic import explained, sweep, sync_file, sync_folder, temporary_name, write_text
 from metavqa_cli.store.container import SEAL
@@ -70,9 +70,9 @@ class Run:
         manifest = _read_json(path)
         version = manifest.get("schema_version")
         if version not in (1, SCHEMA_VERSION):
-            raise JobError(f"{path} has schema version {version}, not {SCHEMA_VERSION}; {_removal(path)}")
+            raise JobError(f"{path} has schema version {version!r:.20}, not {SCHEMA_VERSION}; {_removal(path)}")
         if version != 1 and manifest.get("id") != self.id:
-            raise JobError(f"{path} is of the run {manifest.get('id')!r}, not of {self.id}; {_removal(path)}")
+            raise JobError(f"{path} is of the run {manifest.get('id')!r:.60}, not of {self.id}; {_removal(path)}")
         try:
             check_types(manifest, REQUIRED if version == 1 else {**REQUIRED, CONFIG_SUM: str})
             check_types(manifest["dataset"], {"name": str, "fingerprint": str})
@@ -130,8 +130,11 @@ class Run:
         if not path.is_file():
             return None
         document = _read_json(path)
-        if is_sealed(document) and (found := document.get("record", {}).get("run")) != self.id:
-            raise JobError(f"{path} is of the run {found!r}, not of {self.id}; {_removal(path)}")
+        record = document.get("record", {})
+        if not isinstance(record, dict):
+            raise JobError(f"{path} is damaged (its record is {kind(record)}); {_removal(path)}")
+        if is_sealed(document) and (found := record.get("run")) != self.id:
+            raise JobError(f"{path} is of the run {found!r:.60}, not of {self.id}; {_removal(path)}")
         return {name: value for name, value in document.items() if name not in RESULT_OWN}
 
     def record(self) -> dict[str, Any] | None:
@@ -140,7 +143,7 @@ class Run:
         None of a run that has not, or did before there were seals. Errors as ``result``.
         """
         path = self.path / "result.json"
-        return _read_json(path).get("record") if path.is_file() else None
+        return _read_json(path).get("record") if self.result() is not None else None
 
     def own(self, path: Path, header: Mapping[str, Any], remedy: str) -> None:
         """``JobError`` when the tensor file ``path`` of this run says that it is another run's."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 from weakref import finalize
 
 from metavqa_cli.schema.errors import JobError
+from metavqa_cli.schema.strict import MOST_BYTES
 from metavqa_cli.store.mapped import MappedRows
 from metavqa_cli.tasks.taskset import Novelty, Split, Task, read_task
 
@@ -195,6 +196,8 @@ class TaskFile:
         start, size, number = (
             int(self.index.arrays[name].between(row, row + 1)[0]) for name in ("line", "line_bytes", "number")
         )
+        if start < 0 or not 0 < size <= MOST_BYTES:
+            raise JobError(f"the index of {self.path} is damaged; build the dataset again with --force")
         return read_task(self.path, number + 1, os.pread(self._file, size, start), self._images)
 
 
