@@ -137,6 +137,19 @@ def test_a_task_is_in_the_batch_that_its_features_spoil(method: str, tmp_path: P
     assert spoiled in training.data.questions
 
 
+@pytest.mark.parametrize("method", ["cond-multitask", "cond-hnet-maml", "ldm", "hyperclip", "regression"])
+def test_a_task_is_in_the_batch_that_its_question_spoils(method: str, tmp_path: Path) -> None:
+    training: Any = make(method)
+    known = training.questions
+    known.e = known.e.clone()
+    known.e[5] = math.nan
+    spoiled = training.data.questions[int(known.rows[5])]
+    found = failure(new_run(tmp_path), training, validate_every=100)
+    step = int(re.search(r"the loss is not finite at step (\d+)", found)[1])  # type: ignore[index]
+    assert spoiled in training.tasks(step).questions
+    assert all(spoiled not in training.tasks(earlier).questions for earlier in range(step))
+
+
 def test_a_validation_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
     from metavqa_cli.engine.baselines import WeightsTraining
 
