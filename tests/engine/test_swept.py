@@ -386,7 +386,7 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     "no share of the questions": (
         lambda run: rewrite(run, "run.json", cell={"method": "task-ldm", "seed": 0, "descriptors": None}),
         "descriptors is None"),
-    "no time": (lambda run: rewrite(run, "run.json", created=7), "created is 7"),
+    "no time": (lambda run: rewrite(run, "run.json", created=7), "'created' is a number"),
     "scores that are not finite": (not_finite, "holds NaN"),
     "scores of more than all": (more_than_all, "not between 0 and 1"),
     "a folder in place of a file": (lambda run: (run.model_path.unlink(), run.model_path.mkdir()), "a folder"),

@@ -793,7 +793,7 @@ def test_an_odd_value_is_named_and_when_it_is_mended_everything_goes_on(root: Pa
 
     async def steps(pilot: "Pilot[Any]", room: SweepRoom) -> None:
         for odd, words in (({"gamma": float("nan")}, "gamma is nan"), ({"sampler": {}}, "sampler is {}")):
-            (run.path / "result.json").write_text(json.dumps({**json.loads(kept), **odd}))
+            rewrite(run, "result.json", **odd)
             await until(pilot, lambda words=words: words in room.troubles.get("measured", ""))
         (run.path / "result.json").write_text(kept)
         await until(pilot, lambda: "measured" not in room.troubles and room.settled)
