@@ -44,7 +44,11 @@ def ended(root: Path, *commands: list[str], cwd: Path | None = None, **how: Any)
     request = Request([[*workspace, *command] for command in commands], str(root), str(cwd), **how)
     server = _server()
     assert server.stdin is not None and server.stdout is not None
-    server.stdin.write(json.dumps(asdict(request)) + "\n")
-    server.stdin.flush()
-    answer = json.loads(server.stdout.readline())
-    return Ended(**answer)
+    try:
+        server.stdin.write(json.dumps(asdict(request)) + "\n")
+        server.stdin.flush()
+        return Ended(**json.loads(server.stdout.readline()))
+    except BaseException:  # an answer that is still to come would be taken for that of the next request
+        server.kill()
+        _server.cache_clear()
+        raise

@@ -62,7 +62,7 @@ def started(case: Case) -> Iterator[Path]:
         yield folder / "root"
     finally:
         for path in folder.iterdir():
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # when the test is interrupted, a child may still write there
 
 
 @cache
