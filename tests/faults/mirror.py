@@ -1,9 +1,9 @@
 """Two small archives in place of VQA's, and a server on this machine that has them."""
 
-import atexit
 import io
+import queue
+import threading
 import zipfile
-from contextlib import ExitStack
 from functools import cache
 
 from metavqa_cli.engine import archives
@@ -33,9 +33,15 @@ CATALOGUE = tuple(
 @cache
 def address() -> str:
     """Of the server, which runs until the tests end."""
-    stack = ExitStack()
-    server = stack.enter_context(running())
-    atexit.register(stack.close)
-    for name, body in BODIES.items():
-        server.serve(name, body)
-    return server.url
+    found: "queue.SimpleQueue[str]" = queue.SimpleQueue()
+    threading.Thread(target=_serve, args=(found,), daemon=True).start()
+    return found.get()
+
+
+def _serve(found: "queue.SimpleQueue[str]") -> None:
+    """In a thread that Python does not wait for at its end, and so are those that it starts."""
+    with running() as server:
+        for name, body in BODIES.items():
+            server.serve(name, body)
+        found.put(server.url)
+        threading.Event().wait()
