@@ -33,7 +33,7 @@ CATALOGUE = tuple(
 @cache
 def address() -> str:
     """Of the server, which runs until the tests end."""
-    found: "queue.SimpleQueue[str]" = queue.SimpleQueue()
+    found: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_serve, args=(found,), daemon=True).start()
     return found.get()
 
