@@ -22,7 +22,8 @@ from metavqa_cli.engine.scores import CellSpec
 from metavqa_cli.engine.swept import Measured, Reader, Swept
 from metavqa_cli.engine.table import Score, rows
 from metavqa_cli.schema.errors import MissingError
-from metavqa_cli.store.runs import Run, remove
+from metavqa_cli.store.removal import remove
+from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_arrays, load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature, old_format, sweeps
