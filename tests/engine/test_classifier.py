@@ -105,7 +105,7 @@ def test_a_model_of_another_kind_is_refused_by_name() -> None:
 
 
 CHANGES: list[tuple[str, Any, str]] = [
-    ("version", 2, "of version 2, not a classifier"),
+    ("version", 2, "written by a newer metavqa and has schema version 2"),
     ("kind", "cat", "holds a cat"),
     ("answers", ["red"], "at least two different answers"),
     ("answers", "red,blue", "answers is 'red,blue'"),
