@@ -1,5 +1,5 @@
 """``python -m tests.fuzz WORKSPACE --inputs N``: feeds every parser N inputs and prints the table; exit code 1 after a
-failure. ``--only PARSER --first NUMBER`` repeats one input."""
+failure. ``--only PARSER --first NUMBER`` repeats one input; ``--search N`` adds N for each that hypothesis chooses."""
 
 import argparse
 import faulthandler
@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.fuzz.harness import Tally, as_json, feed, limit_memory, report, say, sow
+from tests.fuzz.harness import Tally, as_json, feed, limit_memory, report, say, search, sow
 from tests.fuzz.parsers import parsers
 
 PATIENCE = 600  # seconds without an end of a hundred inputs: a decoder that no signal stops
@@ -19,6 +19,7 @@ def main() -> int:
     options.add_argument("--inputs", type=int, default=100)
     options.add_argument("--first", type=int, default=0)
     options.add_argument("--only")
+    options.add_argument("--search", type=int, default=0)
     options.add_argument("--json", action="store_true")
     told = options.parse_args()
     tallies: list[Tally] = []
@@ -33,6 +34,8 @@ def main() -> int:
                     faulthandler.dump_traceback_later(PATIENCE, exit=True)
                     feed(parser, range(first, min(first + 100, told.first + told.inputs)), tally)
                 faulthandler.cancel_dump_traceback_later()
+                if told.search:
+                    search(parser, told.search, tally)
                 say(f"{parser.name}: {tally.inputs:,} inputs in {time.process_time() - began:.1f} s")
                 tallies.append(tally)
     print(as_json(tallies) if told.json else report(tallies))

@@ -12,11 +12,14 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from types import FrameType
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import randoms
 
 from metavqa_cli.schema.errors import MetaVQAError
 from metavqa_cli.schema.text import neutral
@@ -101,16 +104,34 @@ def sow(parser: Parser, tally: Tally) -> None:
 def feed(parser: Parser, numbers: range, tally: Tally) -> None:
     """Parse the inputs with these numbers; the same number is the same input."""
     for number in numbers:
-        rng = Random(f"{parser.name} {number}")
-        seed = rng.choice(parser.seeds)
-        try:
-            data = parser.mutate(seed, rng)
-        except (RecursionError, ValueError, OverflowError):  # it became what Python itself cannot write
-            data = raw(seed, rng)
-        parser.path.unlink(missing_ok=True)
-        parser.path.write_bytes(data)
-        tally.inputs += 1
-        one(parser, number, tally)
+        put(parser, Random(f"{parser.name} {number}"), number, tally)
+
+
+def search(parser: Parser, inputs: int, tally: Tally) -> None:
+    """Let hypothesis make every choice of up to ``inputs`` mutations: of what fails it finds the simplest form."""
+
+    @settings(max_examples=inputs, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
+    @given(randoms(use_true_random=False))
+    def each(rng: Random) -> None:
+        failed = tally.failures.total()
+        put(parser, rng, tally.inputs, tally)
+        assert tally.failures.total() == failed
+
+    with suppress(AssertionError):  # it is in the tally
+        each()
+
+
+def put(parser: Parser, rng: Random, number: int, tally: Tally) -> None:
+    """Parse the input that the choices of ``rng`` lead to."""
+    seed = rng.choice(parser.seeds)
+    try:
+        data = parser.mutate(seed, rng)
+    except (RecursionError, ValueError, OverflowError):  # it became what Python itself cannot write
+        data = raw(seed, rng)
+    parser.path.unlink(missing_ok=True)
+    parser.path.write_bytes(data)
+    tally.inputs += 1
+    one(parser, number, tally)
 
 
 def one(parser: Parser, number: int, tally: Tally) -> None:

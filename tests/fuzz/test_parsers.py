@@ -42,7 +42,7 @@ def test_every_parser_gives_a_sound_value_or_a_sentence() -> None:
 @pytest.mark.nightly
 @pytest.mark.timeout(7200)
 def test_a_hundred_thousand_inputs(capsys: pytest.CaptureFixture[str]) -> None:
-    done = fuzzed(LONG, "--first", "1000000")
+    done = fuzzed(LONG, "--first", "1000000", "--search", "300")
     with capsys.disabled():
         print(f"\n{done.stdout}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -93,6 +93,17 @@ def test_the_harness_sees_a_fault(
     tally = fed(tmp_path, parse)
     assert [name.partition(" (")[0] for name in tally.failures] == [what] and tally.failures.total() == 3
     assert f"3 x one: {what}" in report([tally])
+
+
+def test_hypothesis_finds_what_fails_and_makes_it_simple(tmp_path: Path) -> None:
+    path, tally = tmp_path / "a.json", Tally("one")
+
+    def parse() -> object:
+        data = path.read_bytes()
+        return {}["a"] if b"9" in data else data
+
+    harness.search(Parser("one", path, [b'{"a": 1}'], raw, parse, path.name), 300, tally)
+    assert [*tally.failures] == ["KeyError at no frame"] and tally.accepted > 0
 
 
 def test_the_harness_counts_what_is_well(tmp_path: Path) -> None:
