@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from metavqa_cli.base_network.adapter import initial_weights
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.dataset import open_dataset
-from metavqa_cli.engine.lineage import perform, save_model
 from metavqa_cli.engine.loop import batch_indices, mix, train
 from metavqa_cli.engine.measure import by_task, layout_of, mean_accuracy, mean_loss, training_plan
+from metavqa_cli.engine.models import save_model
+from metavqa_cli.engine.perform import perform
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
 from metavqa_cli.generator.hypernetwork import Hypernetwork

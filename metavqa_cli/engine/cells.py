@@ -26,7 +26,9 @@ from metavqa_cli.engine.evaluate import (
     with_shuffled_questions,
 )
 from metavqa_cli.engine.judged import Judged
-from metavqa_cli.engine.lineage import check_dataset, check_finished, perform, save_measured, started
+from metavqa_cli.engine.lineage import check_dataset, check_finished
+from metavqa_cli.engine.models import save_measured
+from metavqa_cli.engine.perform import perform, started
 from metavqa_cli.engine.predictions import ANSWERS
 from metavqa_cli.engine.scores import CellSpec, scores_of
 from metavqa_cli.engine.session import Session

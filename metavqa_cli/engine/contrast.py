@@ -9,9 +9,11 @@ from torch import Tensor
 
 from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.generators import Decoder, adapted_latents
-from metavqa_cli.engine.lineage import load_model, parent_run, perform, save_model
+from metavqa_cli.engine.lineage import parent_run
 from metavqa_cli.engine.loop import train
 from metavqa_cli.engine.measure import by_task, training_plan
+from metavqa_cli.engine.models import load_model, save_model
+from metavqa_cli.engine.perform import perform
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.world import here

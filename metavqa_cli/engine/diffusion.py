@@ -10,18 +10,11 @@ from torch import Tensor
 
 from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.generators import VARIANTS, Decoder
-from metavqa_cli.engine.lineage import (
-    Model,
-    find_parent,
-    load_model,
-    parent_run,
-    perform,
-    save_model,
-    saw_all_questions,
-    trained_with,
-)
+from metavqa_cli.engine.lineage import find_parent, parent_run, saw_all_questions
 from metavqa_cli.engine.loop import batch_indices, train
 from metavqa_cli.engine.measure import mean_accuracy, training_plan
+from metavqa_cli.engine.models import Model, load_model, save_model, trained_with
+from metavqa_cli.engine.perform import perform
 from metavqa_cli.engine.precision import Arithmetic, arithmetic
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session

@@ -16,18 +16,10 @@ from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.diffusion import HyperLdm, question_seeds
 from metavqa_cli.engine.generators import Decoder
 from metavqa_cli.engine.judged import Judged, judged_tasks, rounded, secondary
-from metavqa_cli.engine.lineage import (
-    Model,
-    check_dataset,
-    check_finished,
-    load_model,
-    model_layout,
-    parent_run,
-    perform,
-    save_measured,
-    started,
-)
+from metavqa_cli.engine.lineage import check_dataset, check_finished, parent_run
 from metavqa_cli.engine.measure import accuracies
+from metavqa_cli.engine.models import Model, load_model, model_layout, save_measured
+from metavqa_cli.engine.perform import perform, started
 from metavqa_cli.engine.predictions import ANSWERS
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.statistics import estimate

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.dataset import open_dataset
-from metavqa_cli.engine.lineage import Model, find_parent, load_model, model_layout, perform, save_model, trained_with
+from metavqa_cli.engine.lineage import find_parent
 from metavqa_cli.engine.loop import batch_indices, train
 from metavqa_cli.engine.measure import by_task, layout_of, mean_accuracy, mean_loss, training_plan
+from metavqa_cli.engine.models import Model, load_model, model_layout, save_model, trained_with
+from metavqa_cli.engine.perform import perform
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.trainable import M, Trainable
 from metavqa_cli.engine.world import here

@@ -16,18 +16,9 @@ from metavqa_cli.engine.contrast import HyperClip
 from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.ensure import Ensured, finished_run, made_hyperclip
 from metavqa_cli.engine.generators import VARIANTS, Decoder, adapted_latents, generator_name
-from metavqa_cli.engine.lineage import (
-    Model,
-    check_finished,
-    load_model,
-    model_layout,
-    parent_run,
-    perform,
-    save_measured,
-    saw_all_questions,
-    started,
-    trained_with,
-)
+from metavqa_cli.engine.lineage import check_finished, parent_run, saw_all_questions
+from metavqa_cli.engine.models import Model, load_model, model_layout, save_measured, trained_with
+from metavqa_cli.engine.perform import perform, started
 from metavqa_cli.engine.scores import CellSpec
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.statistics import estimate, spread

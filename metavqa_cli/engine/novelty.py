@@ -22,7 +22,9 @@ from metavqa_cli.engine.ensure import Ensured, finished_run, made_ldm
 from metavqa_cli.engine.evaluate import sampler_text
 from metavqa_cli.engine.generators import Decoder
 from metavqa_cli.engine.identify import Subject
-from metavqa_cli.engine.lineage import load_model, parent_run, perform, save_measured, started
+from metavqa_cli.engine.lineage import parent_run
+from metavqa_cli.engine.models import load_model, save_measured
+from metavqa_cli.engine.perform import perform, started
 from metavqa_cli.engine.session import Session
 from metavqa_cli.guidance.hyperldm import LatentScaler
 from metavqa_cli.guidance.sampling import seeded_noise

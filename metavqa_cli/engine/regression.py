@@ -9,18 +9,11 @@ from torch import Tensor
 
 from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.generators import Decoder
-from metavqa_cli.engine.lineage import (
-    Model,
-    check_dataset,
-    check_finished,
-    load_model,
-    model_layout,
-    parent_run,
-    perform,
-    save_model,
-)
+from metavqa_cli.engine.lineage import check_dataset, check_finished, parent_run
 from metavqa_cli.engine.loop import train
 from metavqa_cli.engine.measure import mean_accuracy, training_plan
+from metavqa_cli.engine.models import Model, load_model, model_layout, save_model
+from metavqa_cli.engine.perform import perform
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.world import here

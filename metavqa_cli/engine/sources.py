@@ -27,8 +27,8 @@ from metavqa_cli.engine.ensure import (
     made_regression,
 )
 from metavqa_cli.engine.generators import Decoder, adapted_latents, load_hypernetwork
-from metavqa_cli.engine.lineage import Model, load_model, model_layout, trained_with
 from metavqa_cli.engine.measure import layout_of, mean_accuracy
+from metavqa_cli.engine.models import Model, load_model, model_layout, trained_with
 from metavqa_cli.engine.questions import KnownQuestions
 from metavqa_cli.engine.regression import Regressor
 from metavqa_cli.engine.session import Session

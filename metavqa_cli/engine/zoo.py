@@ -8,8 +8,10 @@ import torch
 
 from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.diagnosis import check_weights
-from metavqa_cli.engine.lineage import find_parent, load_model, perform, save_model, started
+from metavqa_cli.engine.lineage import find_parent
 from metavqa_cli.engine.measure import batch_accuracies, layout_of, parts_of
+from metavqa_cli.engine.models import load_model, save_model
+from metavqa_cli.engine.perform import perform, started
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.world import here
 from metavqa_cli.methods.few_shot import adapt_weights

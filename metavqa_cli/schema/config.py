@@ -362,7 +362,7 @@ class Config(Section):
 
 
 # The sections that a run of each kind depends on by itself; its parents carry the rest. A baseline also depends on its
-# own recipe, and on how it reads questions if it does (``engine.lineage.sections``).
+# own recipe, and on how it reads questions if it does (``engine.perform.sections``).
 RUN_SECTIONS: dict[str, tuple[str, ...]] = {
     "baseline": ("seed", "base_network"),
     "zoo": ("seed", "base_network", "zoo"),

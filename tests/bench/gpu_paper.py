@@ -28,7 +28,7 @@ from metavqa_cli.engine.contrast import train_hyperclip
 from metavqa_cli.engine.diffusion import HyperLdm, LdmTraining, question_seeds, train_ldm
 from metavqa_cli.engine.evaluate import evaluate
 from metavqa_cli.engine.generators import Decoder, train_generator
-from metavqa_cli.engine.lineage import load_model
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.engine.precision import Arithmetic, arithmetic
 from metavqa_cli.engine.session import Session, prepare_torch
 from metavqa_cli.engine.together import Alone

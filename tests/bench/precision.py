@@ -25,9 +25,9 @@ from metavqa_cli.engine.contrast import HyperclipTraining
 from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.diffusion import HyperLdm, LdmTraining, question_seeds
 from metavqa_cli.engine.generators import Decoder, HvaeTraining, TaskLatentTraining
-from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.loop import train
 from metavqa_cli.engine.measure import training_plan
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.engine.precision import Arithmetic
 from metavqa_cli.engine.regression import RegressionTraining, Target
 from metavqa_cli.engine.statistics import Estimate, estimate

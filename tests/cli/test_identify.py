@@ -14,7 +14,7 @@ from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.classifier import Classifier, load_classifier, save_classifier
 from metavqa_cli.engine.ensure import made_hyperclip
 from metavqa_cli.engine.generators import Decoder
-from metavqa_cli.engine.lineage import load_model
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.store.workspace import Workspace
 from tests import miniature
 from tests.cli.pipeline import data

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from metavqa_cli.engine import build, lineage
+from metavqa_cli.engine import build, perform
 from metavqa_cli.schema.errors import MetaVQAError
 from metavqa_cli.schema.events import DatasetBuilt, RunFinished
 from metavqa_cli.store import locks
@@ -79,7 +79,7 @@ class Book:
 
 def install(book: Book) -> None:
     """Have this process note what it trains and builds, and look whether it is alone at it."""
-    recorded, built = lineage._recorded, build._build
+    recorded, built = perform._recorded, build._build
 
     def watched_run(run: Run, *args: Any) -> Iterator[Any]:
         with book.alone(run.id) as token:
@@ -102,7 +102,7 @@ def install(book: Book) -> None:
                     book.made(f"dataset {key}", json.dumps(files["files"], sort_keys=True))
                 yield event
 
-    lineage._recorded, build._build = watched_run, watched_build  # type: ignore[assignment]
+    perform._recorded, build._build = watched_run, watched_build  # type: ignore[assignment]
 
 
 def content(path: Path) -> str:

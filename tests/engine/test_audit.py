@@ -18,8 +18,8 @@ from metavqa_cli.engine.build import _read_recipe
 from metavqa_cli.engine.classifier import load_classifier, save_classifier
 from metavqa_cli.engine.dataset import DatasetFolder
 from metavqa_cli.engine.indexing import open_tasks
-from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.manifest import read_manifest
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.engine.run_audit import Finding, audit_run
 from metavqa_cli.schema.errors import MetaVQAError
 from metavqa_cli.schema.events import CheckpointSaved, RunInterrupted, RunStarted, StepLogged

@@ -16,8 +16,9 @@ from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine import baselines
 from metavqa_cli.engine.baselines import AnyTraining, baseline_training, train_baseline
 from metavqa_cli.engine.generators import Decoder
-from metavqa_cli.engine.lineage import load_model, sections
 from metavqa_cli.engine.loop import Plan, train
+from metavqa_cli.engine.models import load_model
+from metavqa_cli.engine.perform import sections
 from metavqa_cli.engine.sources import Source, source_of
 from metavqa_cli.methods.few_shot import adapt_latents, adapt_weights
 from metavqa_cli.methods.film import Film

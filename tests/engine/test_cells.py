@@ -13,7 +13,8 @@ from metavqa_cli.engine.cells import Bench, CellSpec, joined_cells, measured_cel
 from metavqa_cli.engine.diffusion import newest_ldm
 from metavqa_cli.engine.evaluate import Judge, on_query, right
 from metavqa_cli.engine.experiments import measured
-from metavqa_cli.engine.lineage import load_model, parent_run, trained_config
+from metavqa_cli.engine.lineage import parent_run, trained_config
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.engine.sources import ETA_GRID, WIDTH_GRID, Source, parents_of, source_of
 from metavqa_cli.methods.few_shot import adapt_weights
 from metavqa_cli.methods.registry import BY_KEY, QUESTION_CONTROLS

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from metavqa_cli.engine import diffusion
 from metavqa_cli.engine.diffusion import train_ldm
-from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.loop import train
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.engine.session import Session, prepare_torch, torch_explained
 from metavqa_cli.schema.errors import InterruptedJob, JobError
 from metavqa_cli.schema.events import RunFinished, ValidationMeasured

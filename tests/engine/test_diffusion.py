@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from metavqa_cli.engine import diffusion, generators
-from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.loop import Plan
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.schema.events import RunFinished, ValidationMeasured
 from metavqa_cli.store import runs
 from tests import miniature

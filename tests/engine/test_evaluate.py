@@ -26,8 +26,9 @@ from metavqa_cli.engine.evaluate import (
 )
 from metavqa_cli.engine.generators import Decoder
 from metavqa_cli.engine.judged import rounded, secondary
-from metavqa_cli.engine.lineage import load_model, parent_run
+from metavqa_cli.engine.lineage import parent_run
 from metavqa_cli.engine.measure import accuracies
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.engine.predictions import answers_of
 from metavqa_cli.schema.errors import MissingError, UsageError
 from metavqa_cli.schema.events import ProgressMade, RunFinished

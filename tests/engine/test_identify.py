@@ -31,7 +31,8 @@ from metavqa_cli.engine.identify import (
     sizes,
     subjects,
 )
-from metavqa_cli.engine.lineage import load_model, parent_run
+from metavqa_cli.engine.lineage import parent_run
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.guidance.hyperclip import unit
 from metavqa_cli.methods.few_shot import adapt_weights
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from metavqa_cli.engine import ensure, lineage
+from metavqa_cli.engine import ensure, models
 from metavqa_cli.engine.baselines import train_baseline
 from metavqa_cli.engine.diffusion import HyperLdm, newest_ldm, train_ldm
 from metavqa_cli.engine.generators import train_generator
-from metavqa_cli.engine.lineage import load_model, parent_run, perform, started
+from metavqa_cli.engine.lineage import parent_run
+from metavqa_cli.engine.models import load_model
+from metavqa_cli.engine.perform import _lock, perform, sections, started
 from metavqa_cli.engine.session import Session, choose_device, torch_explained
 from metavqa_cli.engine.zoo import build_zoo
 from metavqa_cli.schema.errors import (
@@ -246,7 +248,7 @@ def test_what_another_version_wrote_is_made_again(workspace: Workspace, monkeypa
     here = session(workspace)
     old = finished(here, train_baseline(here))
     assert isinstance(next(train_baseline(here)), Reused)
-    monkeypatch.setattr(lineage, "MODEL_VERSION", lineage.MODEL_VERSION + 1)
+    monkeypatch.setattr(models, "MODEL_VERSION", models.MODEL_VERSION + 1)
     assert finished(here, train_baseline(here)).id != old.id
     with pytest.raises(JobError, match=f"train it again \\(`metavqa runs rm {old.id} --force` removes it\\)"):
         load_model(old, CPU)
@@ -262,7 +264,7 @@ def test_what_another_version_wrote_is_made_again(workspace: Workspace, monkeypa
 )  # fmt: skip
 def test_a_run_depends_on_what_it_reads(kind: str, same: dict[str, Any], other: dict[str, Any]) -> None:
     def own(**changes: Any) -> Any:
-        return lineage.sections(miniature.config(**changes), kind)
+        return sections(miniature.config(**changes), kind)
 
     base = own(hvae={"objective": same.get("hvae", {}).get("objective", "task")})
     assert own(**same) == base != own(**other)
@@ -280,7 +282,7 @@ def test_a_run_that_is_removed_between_its_choice_and_its_lock_is_made_again(
 ) -> None:
     here = session(workspace, ldm={"epochs": 2})
     run, taken = unfinished(here), list[str]()
-    original = lineage._lock
+    original = _lock
 
     def lock(chosen: Run, *how: Any) -> Any:
         if not taken:
@@ -288,7 +290,7 @@ def test_a_run_that_is_removed_between_its_choice_and_its_lock_is_made_again(
         taken.append(chosen.id)
         return original(chosen, *how)
 
-    monkeypatch.setattr(lineage, "_lock", lock)
+    monkeypatch.setattr("metavqa_cli.engine.perform._lock", lock)
     list(JOBS["ldm"](here, workspace))
     assert taken == [run.id, run.id] and run.state() == "finished"
     assert run.manifest()["id"] == run.id

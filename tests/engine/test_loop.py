@@ -22,8 +22,8 @@ from metavqa_cli.engine.contrast import HyperclipTraining
 from metavqa_cli.engine.diffusion import LdmTraining
 from metavqa_cli.engine.finite import Finite
 from metavqa_cli.engine.generators import Decoder, HvaeTraining, TaskLatentTraining
-from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.loop import Plan, StopRequest, batch_indices, stop_request, train
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.engine.regression import RegressionTraining, Target
 from metavqa_cli.engine.together import Alone
 from metavqa_cli.engine.trainable import Trainable

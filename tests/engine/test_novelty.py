@@ -15,8 +15,8 @@ from metavqa_cli.engine.cells import Bench
 from metavqa_cli.engine.diffusion import HyperLdm, question_seeds
 from metavqa_cli.engine.generators import Decoder
 from metavqa_cli.engine.identify import Subject, subjects
-from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.measure import accuracies
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.engine.novelty import (
     AVERAGED,
     GENERATED,

@@ -9,7 +9,7 @@ import pytest
 
 from metavqa_cli.engine.diffusion import newest_ldm, train_ldm
 from metavqa_cli.engine.generators import train_generator
-from metavqa_cli.engine.lineage import load_model
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.engine.resuming import CHANGEABLE
 from metavqa_cli.engine.session import Session
 from metavqa_cli.schema.config import Config

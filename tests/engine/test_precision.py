@@ -9,8 +9,8 @@ from torch import nn
 
 from metavqa_cli.engine import precision
 from metavqa_cli.engine.diffusion import HyperLdm, for_sampling, in_arithmetic, question_seeds, train_ldm
-from metavqa_cli.engine.lineage import load_model
 from metavqa_cli.engine.loop import train
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.engine.precision import arithmetic, parts_of
 from metavqa_cli.engine.regression import train_regression
 from metavqa_cli.engine.session import Session

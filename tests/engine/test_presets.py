@@ -13,7 +13,8 @@ from metavqa_cli.engine.configuration import resolve_config
 from metavqa_cli.engine.diffusion import HyperLdm, schedule_of, train_ldm
 from metavqa_cli.engine.evaluate import evaluate
 from metavqa_cli.engine.generators import train_generator
-from metavqa_cli.engine.lineage import TRAINED, load_model
+from metavqa_cli.engine.lineage import TRAINED
+from metavqa_cli.engine.models import load_model
 from metavqa_cli.engine.session import Session
 from metavqa_cli.engine.zoo import build_zoo
 from metavqa_cli.generator.hvae import HVAE, WeightScaler

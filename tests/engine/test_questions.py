@@ -16,8 +16,9 @@ from metavqa_cli.engine.baselines import HNetTraining, WeightsTraining, baseline
 from metavqa_cli.engine.contrast import HyperclipTraining
 from metavqa_cli.engine.diffusion import LdmTraining
 from metavqa_cli.engine.generators import Decoder
-from metavqa_cli.engine.lineage import load_model, sections
 from metavqa_cli.engine.loop import Plan, train
+from metavqa_cli.engine.models import load_model
+from metavqa_cli.engine.perform import sections
 from metavqa_cli.engine.questions import KnownQuestions, described_tasks, whitener_of
 from metavqa_cli.engine.regression import RegressionTraining, Target
 from metavqa_cli.engine.trainable import Trainable
