@@ -1,7 +1,8 @@
 """`metavqa verify`: whether everything is what was written, and what depends on what is not. Without torch."""
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from metavqa_cli.cli.options import FormatOption, JsonOption, chosen_format, fro
 from metavqa_cli.cli.session import finish
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from metavqa_cli.engine.run_audit import Finding
 
 COLUMNS = ("artefact", "problem", "detail", "runs", "remedy")
 
@@ -33,8 +37,7 @@ def verify(
     audit = verify_files(files) if files else finish(verify_workspace(folder))
     removed = remove_leftovers(audit) if clean else frozenset()
     left = [finding for finding in audit.findings if finding.path not in removed]
-    for path in sorted(removed):
-        console.narrate(f"removed {path}")
+    _narrate_removal(removed, left if clean else ())
     rows = [{key: getattr(finding, key) for key in COLUMNS} for finding in left]
     what = f"runs: {audit.runs:,}, datasets: {audit.datasets:,}" if not files else f"files: {len(files):,}"
     if form in ("json", "jsonl"):
@@ -45,8 +48,25 @@ def verify(
         console.emit([{**row, "runs": ", ".join(row["runs"])} for row in rows], form, COLUMNS)
     if audit.bad:
         number = "one artefact is" if len(audit.bad) == 1 else f"{len(audit.bad):,} artefacts are"
-        raise JobError(f"{number} not what was written ({what}, {audit.bytes / 1e6:,.1f} MB); the last column mends it")
-    console.narrate(f"{what}, {audit.bytes / 1e6:,.1f} MB: everything is what was written")
+        raise JobError(f"{number} not what was written ({what}, {audit.bytes / 1e6:,.1f} MB); `remedy` says what to do")
+    console.narrate(f"{what}, {audit.bytes / 1e6:,.1f} MB: {_verdict(left)}")
+
+
+def _narrate_removal(removed: Collection[Path], left: "Iterable[Finding]") -> None:
+    for path in sorted(removed):
+        console.narrate(f"removed {path}")
+    for finding in left:
+        if finding.problem == "leftover" and finding.remedy.endswith("--clean"):
+            console.narrate(f"kept {finding.path}: a process may still be at it; from a day on it is removed")
+
+
+def _verdict(findings: "Iterable[Finding]") -> str:
+    """What can be said when nothing is bad: of files without checksums, less."""
+    unsealed = sum(finding.problem == "unsealed" for finding in findings)
+    if not unsealed:
+        return "everything is what was written"
+    number = "one artefact has" if unsealed == 1 else f"{unsealed:,} artefacts have"
+    return f"nothing bad was found; {number} no checksums for all of it, from an earlier metavqa"
 
 
 def _told(paths: list[Path]) -> tuple[Workspace, list[Path]]:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError
+from metavqa_cli.store.zips import Zip
 
 MAX_MEMBER = 200_000_000  # bytes unpacked; a photograph has a few million
 HELD = 4  # archives open at once
@@ -33,7 +34,7 @@ def _open(archive: Path) -> zipfile.ZipFile:
         if key not in _archives:
             if len(_archives) >= HELD:
                 _archives.popitem(last=False)[1].close()
-            _archives[key] = zipfile.ZipFile(archive)
+            _archives[key] = Zip(archive)
     except FileNotFoundError:
         raise MissingError(f"{archive} does not exist; check the path of the zip archive") from None
     except (OSError, ValueError) as error:

@@ -22,6 +22,7 @@ import torch
 
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError, UsageError
 from metavqa_cli.store.tensors import read_layout
+from metavqa_cli.store.zips import Zip
 
 TINY = "tiny"
 FORMS = "tiny, local-dir:DIR, hf-hub:REPO, MODEL/TAG or MODEL/FILE"
@@ -176,7 +177,7 @@ def published_files() -> tuple[Published, ...]:
 def _is_script(path: Path) -> bool:
     """Whether a file is a TorchScript archive: a zip with compiled code beside its tensors."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with Zip(path) as archive:
             return any(name.split("/")[-1] == "constants.pkl" for name in archive.namelist())
     except (zipfile.BadZipFile, OSError):
         return False

@@ -17,6 +17,7 @@ from pathlib import Path
 from metavqa_cli.schema.errors import JobError
 from metavqa_cli.schema.events import Event, ProgressMade
 from metavqa_cli.store.atomic import TEMPORARY, explained
+from metavqa_cli.store.zips import MAX_MEMBERS, Zip
 
 CHUNK = 1 << 20
 SMALL = 1 << 20  # a member up to here may be as regular as it likes
@@ -32,7 +33,7 @@ class Limits:
     VQA's and COCO's largest have 82,784 members and 13.5 GB; their JSON packs 1 : 18; deflate reaches 1 : 1032.
     """
 
-    members: int = 500_000
+    members: int = MAX_MEMBERS
     bytes: int = 64 << 30
     ratio: int = 200
 
@@ -212,7 +213,7 @@ def _chunks(archive: Path, opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> 
 @contextmanager
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        opened = zipfile.ZipFile(archive)
+        opened = Zip(archive)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise _damaged(archive, str(error)) from None
     with opened:

@@ -25,7 +25,7 @@ COMMANDS: dict[str, list[Sequence[str]]] = {
     "ask": [(ASKED[0], "PHOTO", "broken.png", *ASKED[1:]), (ASKED[0], "PHOTO", *ASKED[1:], "--format", "markdown")],
     "generate": [(*ASKED, "-o", CLASSIFIER, "--force")],
     "predict": [(CLASSIFIER, "PHOTO", "broken.png")],
-    "identify": [],
+    "identify": [(CLASSIFIER, *SETS), ("broken.png", *SETS)],
     "env": [()],
     "locate": [()],
     "dataset download": [("vqa2", "--to", IN_A_NAME, "--dry-run")],
@@ -40,11 +40,16 @@ COMMANDS: dict[str, list[Sequence[str]]] = {
     "train baseline": [SETS],
     "train zoo": [SETS],
     "train hvae": [SETS],
-    "train hyperclip": [],
+    "train hyperclip": [SETS],
     "train ldm": [SETS],
-    "train regression": [],
+    "train regression": [SETS],
     "eval (default)": [SETS],
-    "eval table": [], "eval sweep": [], "eval controls": [], "eval identify": [], "eval novelty": [], "eval cell": [],
+    "eval table": [("--seeds", "1", "--method", "multitask", "--descriptors", "1", *SETS)],
+    "eval sweep": [("--gamma", "1", "--method", "task-ldm", *SETS)],
+    "eval controls": [],  # rows of a table, as those above
+    "eval identify": [("--on", "task", *SETS)],
+    "eval novelty": [SETS],
+    "eval cell": [("multitask", *SETS)],
     "eval methods": [()],
     "eval tasks": [("--dataset", "mini")],
     "runs ls": [(), ("--filter", f"kind:{POISON}"), ("--format", "markdown")],
@@ -56,9 +61,18 @@ COMMANDS: dict[str, list[Sequence[str]]] = {
     "config validate": [("own.toml",)],
     "config init": [(f"config{IN_A_NAME}.toml", "--force")],
     "config schema": [()],
+    "verify": [(), (CLASSIFIER, "broken.png"), ("gone",)],
     "tui": [("--once", "--size", "100x30")],  # its rooms are tested beside the dashboard's other tests
 }  # fmt: skip
-BROKEN = {"ask": (1,), "dataset show": (2, 3), "predict": (1,), "runs rm": (3,), "dataset rm": (3,)}  # exit codes
+BROKEN = {
+    "ask": (1,),
+    "dataset show": (2, 3),
+    "predict": (1,),
+    "identify": (1,),
+    "runs rm": (3,),
+    "dataset rm": (3,),
+    "verify": (1, 3),
+}  # exit codes
 SILENT = (
     "env",
     "config schema",
@@ -164,8 +178,10 @@ def test_every_command_of_the_tree_is_here() -> None:
 @pytest.mark.parametrize("command", [name for name, lines in COMMANDS.items() if lines])
 def test_a_hostile_workspace_steers_nothing(command: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = command.removesuffix(" (default)").split()
-    if command == "predict":
+    if command in ("predict", "identify", "verify"):
         typed(["generate", *COMMANDS["generate"][0]], False, monkeypatch)
+    if command == "identify":
+        typed(["train", "hyperclip", *SETS], False, monkeypatch)
     said = ""
     for line in COMMANDS[command]:
         for terminal in (False, True):

@@ -84,6 +84,7 @@ def test_leftovers_are_no_damage_and_are_removed_when_asked(metavqa: Terminal, w
     done = metavqa("verify", "--clean", "--json")
     assert done.code == 0 and len(json.loads(done.out)["findings"]) == 1, "a young one may be in the making"
     assert (old.exists(), young.exists(), note.exists()) == (False, True, False)
+    assert f"removed {old}" in done.err and f"kept {young}: a process may still be at it" in done.err
 
 
 def test_an_old_workspace_opens_lists_and_is_said_to_have_no_seals(metavqa: Terminal, workspace: Workspace) -> None:
@@ -93,6 +94,8 @@ def test_an_old_workspace_opens_lists_and_is_said_to_have_no_seals(metavqa: Term
     done = metavqa("verify", "--json")
     found = json.loads(done.out)["findings"]
     assert done.code == 0 and {each["problem"] for each in found} == {"unsealed"}
+    assert f"nothing bad was found; {len(found)} artefacts have no checksums" in done.err
+    assert "everything" not in done.err
     assert len(found) == len(workspace.run_ids()) + 1 and all(
         each["remedy"].startswith("none needed") for each in found
     )

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from zipfile import ZipFile, ZipInfo, is_zipfile
 
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError
+from metavqa_cli.store.zips import Zip
 from metavqa_cli.tasks.sources.material import Progress, unwatched
 
 MAX_BYTES = 2 * 1024**3  # VQA's largest file has 277 MB
@@ -61,7 +62,7 @@ def opened_zip(path: Path) -> Iterator[ZipFile]:
     """The archive at ``path``. Whatever goes wrong inside the block is told as a ``JobError`` about the archive."""
     check_file(path)
     try:
-        with ZipFile(path) as archive:
+        with Zip(path) as archive:
             yield archive
     except MetaVQAError:
         raise
