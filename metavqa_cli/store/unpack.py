@@ -16,7 +16,7 @@ from pathlib import Path
 
 from metavqa_cli.schema.errors import JobError
 from metavqa_cli.schema.events import Event, ProgressMade
-from metavqa_cli.store.atomic import TEMPORARY, explained
+from metavqa_cli.store.atomic import TEMPORARY, explained, sync_everything
 from metavqa_cli.store.zips import MAX_MEMBERS, Zip
 
 CHUNK = 1 << 20
@@ -70,6 +70,8 @@ def unpack(archive: Path, target: Path, tell: Callable[[Event], None], limits: L
                     written += 1
                 done += member.file_size
                 progress(0)
+            if written:
+                sync_everything()
         finally:
             shutil.rmtree(workshop, ignore_errors=True)
     return Unpacked(written, len(members) - written)
