@@ -31,7 +31,6 @@ from metavqa_cli.engine.site import (
     Shard,
     Site,
     beside,
-    delete,
     finish_removals,
     held,
     leftovers,
@@ -43,7 +42,7 @@ from metavqa_cli.engine.world import here
 from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, Reused
-from metavqa_cli.store.atomic import TEMPORARY, explained, sweep
+from metavqa_cli.store.atomic import TEMPORARY, delete, explained, sweep
 from metavqa_cli.store.features import rebuild
 from metavqa_cli.store.sealed import read_sealed, write_sealed
 from metavqa_cli.tasks.sources.scenes.source import WORLD_VERSION

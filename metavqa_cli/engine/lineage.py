@@ -63,7 +63,7 @@ def _found_parent(
         return run.manifest()["dataset"]["fingerprint"] == dataset.fingerprint and match(run)
 
     if chosen is None:
-        own = (lambda run: run.config()["seed"] == session.config.seed) if own_seed_first else None
+        own = (lambda run: run.config().get("seed") == session.config.seed) if own_seed_first else None
         newest = runs.newest(session.workspace, kind, match=fits, rather=own)
         return None if newest is None else newest.id
     run = runs.get(session.workspace, chosen)

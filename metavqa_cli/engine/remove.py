@@ -8,7 +8,6 @@ from metavqa_cli.engine.site import (
     MANIFEST,
     RECIPE,
     beside,
-    delete,
     entrance,
     held,
     leftovers,
@@ -18,7 +17,7 @@ from metavqa_cli.engine.site import (
 from metavqa_cli.engine.usage import refuse_readers
 from metavqa_cli.schema.errors import BusyError, MissingError, RemovedError, UsageError
 from metavqa_cli.store import runs
-from metavqa_cli.store.atomic import explained
+from metavqa_cli.store.atomic import delete, explained
 from metavqa_cli.store.workspace import Workspace
 
 OWN = (MANIFEST, RECIPE)  # one of them is in every dataset, however little of it is finished

@@ -1,7 +1,6 @@
 """Where a dataset is made, who is at it, and what an interruption may leave beside it. Without torch."""
 
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from metavqa_cli.schema.errors import BusyError, JobError
 from metavqa_cli.store import locks
-from metavqa_cli.store.atomic import TEMPORARY, discard, explained, sweep, sync_folder, temporary_name
+from metavqa_cli.store.atomic import TEMPORARY, delete, discard, explained, sweep, sync_folder, temporary_name
 
 # The files and folders of a dataset.
 RECIPE, MANIFEST = "recipe.json", "dataset.json"
@@ -54,14 +53,6 @@ def finish_removals(folders: Path) -> None:
         elif name and not (beside(folders / name) / MANIFEST).is_file():  # else its build puts that in its place first
             with suppress(BusyError, JobError), held(folders / name):
                 discard(found)
-
-
-def delete(folder: Path) -> None:
-    """Remove a folder; of a link, the link alone."""
-    if folder.is_symlink():
-        folder.unlink()
-    else:
-        shutil.rmtree(folder)
 
 
 @dataclass(frozen=True)

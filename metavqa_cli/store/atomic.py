@@ -63,6 +63,14 @@ def sweep(folder: Path, age: float = ABANDONED_SECONDS, of: str = "") -> None:
                     discard(Path(entry.path))
 
 
+def delete(folder: Path) -> None:
+    """Remove a folder with everything in it; of a link, the link alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
+
+
 def discard(path: Path) -> None:
     """Remove a file or a folder with everything in it; of a link, the link alone. Gone already is fine."""
     if path.is_dir() and not path.is_symlink():

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from metavqa_cli.schema.errors import BusyError
+from metavqa_cli.schema.errors import BusyError, JobError
 from metavqa_cli.schema.strict import parse_json
 from metavqa_cli.store.atomic import explained
 
@@ -79,6 +79,9 @@ def hold(path: Path, what: str, patience: float = PATIENCE_SECONDS) -> Iterator[
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
+        except NotImplementedError:
+            raise JobError(f"cannot lock {path}: its file system has no locks; choose another disk (--workspace, or "
+                           "the output's own option)") from None  # fmt: skip
         except Timeout:
             raise BusyError(f"{what} is in use by {holder(path)}; wait for it to end, or stop it") from None
     try:
@@ -106,6 +109,9 @@ def is_held(path: Path) -> bool:
         return True
     except FileNotFoundError:  # since we looked
         return False
+    except OSError:  # it may not be opened, or its file system has no locks: all there is to go by is the name
+        owner = read_owner(path)
+        return owner is not None and not owner.gone
     return False
 
 

@@ -5,13 +5,13 @@ removes an ancestor holds that first and then looks for such runs: of the two, o
 """
 
 import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from metavqa_cli.schema.errors import BusyError, RemovedError, UsageError
+from metavqa_cli.schema.errors import BusyError, JobError, MissingError, RemovedError, UsageError
 from metavqa_cli.store import atomic, locks
-from metavqa_cli.store.atomic import ABANDONED_SECONDS, explained, sync_folder, temporary_name
+from metavqa_cli.store.atomic import ABANDONED_SECONDS, delete, explained, sync_folder, temporary_name
 from metavqa_cli.store.runs import Run, manifests
 from metavqa_cli.store.workspace import Workspace
 
@@ -36,9 +36,9 @@ def remove(run: Run, force: bool = False) -> None:
         doomed = run.path.with_name(temporary_name())
         with explained(run.path):
             run.path.rename(doomed)  # one step: a kill during the deletion leaves no half run behind
-            os.utime(doomed)  # a sweep leaves what is new to whoever made it
+            os.utime(doomed, follow_symlinks=False)  # a sweep leaves what is new to whoever made it
             sync_folder(doomed.parent)  # before anything in it is deleted
-            shutil.rmtree(doomed)
+            delete(doomed)
     sweep(workspace)
 
 
@@ -47,11 +47,7 @@ def check_parents(run: Run) -> None:
 
     ``RemovedError`` when a parent is gone, ``BusyError`` when another process holds an ancestor and does not let go.
     """
-    made = _parents(_workspace_of(run))
-    for name in made.get(run.id, ()):
-        if name not in made:
-            raise _lost(run, name)
-    for name in _ancestors(run.id, made):
+    for name in _ancestors(run):
         ancestor = Run(run.path.with_name(name))
         give_up = time.monotonic() + locks.PATIENCE_SECONDS
         while ancestor.is_held():
@@ -86,12 +82,20 @@ def _descendants(name: str, made: Parents) -> list[str]:
     return found[1:]
 
 
-def _ancestors(name: str, made: Parents) -> list[str]:
-    """What ``name`` was made from, and that in turn, as far as it is there."""
-    found = [name]
-    for child in found:
-        found += [parent for parent in dict.fromkeys(made.get(child, ())) if parent in made and parent not in found]
-    return found[1:]
+def _ancestors(run: Run) -> list[str]:
+    """What ``run`` was made from, and that in turn, as far as it is there; ``RemovedError`` when a parent is not.
+
+    Reads no other manifests: each of hundreds of jobs in a workspace of thousands of runs asks.
+    """
+    there, found = {*_workspace_of(run).run_ids()}, list(dict.fromkeys(run.manifest()["parents"].values()))
+    for parent in found:
+        if parent not in there:
+            raise _lost(run, parent)
+    for name in found:
+        with suppress(JobError, MissingError):  # one that is damaged, or removed since we looked
+            parents = Run(run.path.with_name(name)).manifest()["parents"].values()
+            found += [parent for parent in dict.fromkeys(parents) if parent in there and parent not in found]
+    return found
 
 
 def _workspace_of(run: Run) -> Workspace:

@@ -25,7 +25,7 @@ from metavqa_cli.schema.strict import check_types, kind, parse_toml
 from metavqa_cli.store import locks, log
 from metavqa_cli.store.atomic import explained, sweep, sync_file, sync_folder, temporary_name, write_text
 from metavqa_cli.store.container import SEAL
-from metavqa_cli.store.sealed import file_sum, is_sealed, read_sealed, write_sealed
+from metavqa_cli.store.sealed import file_sum, is_sealed, read_sealed, read_small, write_sealed
 from metavqa_cli.store.tensors import read_layout
 from metavqa_cli.store.workspace import Workspace
 
@@ -96,7 +96,7 @@ class Run:
         path = self.path / "config.toml"
         stated = self.manifest().get(CONFIG_SUM)
         try:
-            raw = path.read_bytes()
+            raw = read_small(path, _removal(path))
             if stated not in (None, hashlib.sha256(raw).hexdigest()):
                 raise JobError(f"{path} is damaged or was changed after it was written; {_removal(path)}")
             return self._overridden(parse_toml(raw))
@@ -143,7 +143,14 @@ class Run:
         None of a run that has not, or did before there were seals. Errors as ``result``.
         """
         path = self.path / "result.json"
-        return _read_json(path).get("record") if self.result() is not None else None
+        record = _read_json(path).get("record") if self.result() is not None else None
+        if record is not None:
+            try:
+                check_types(record, {"model": (str, type(None)), "events": dict})
+                check_types(record["events"], {"bytes": int, "sha256": str})
+            except ValueError as error:
+                raise JobError(f"{path} is damaged (its record: {error}); {_removal(path)}") from None
+        return record
 
     def own(self, path: Path, header: Mapping[str, Any], remedy: str) -> None:
         """``JobError`` when the tensor file ``path`` of this run says that it is another run's."""
@@ -179,6 +186,8 @@ class Run:
             return "finished"
         if self.is_held():
             return "running"
+        if (self.path / "result.json").is_file():  # which its last holder wrote since we looked
+            return "finished"
         return _ending(self.events_path)
 
     def append(self, event: Event) -> None:
@@ -386,7 +395,7 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return read_sealed(path, SCHEMA_VERSION, _removal(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"{path} is missing; `metavqa runs ls` lists what there is") from None
 
 

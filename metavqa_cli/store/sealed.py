@@ -53,11 +53,11 @@ def seal(body: bytes) -> bytes:
 
 
 def read_sealed(path: Path, newest: int, remedy: str) -> dict[str, Any]:
-    """The document at ``path``, without its seal. ``OSError`` when it cannot be read.
+    """The document at ``path``, without its seal. ``OSError`` when there is none, or a part of its path is a file.
 
     ``JobError`` when it is not what was written (with ``remedy``), or of a schema version after ``newest``.
     """
-    raw = path.read_bytes()
+    raw = read_small(path, remedy)
     document = _parsed(path, raw, remedy)
     version = document.get("schema_version")
     stated = TRAILER.fullmatch(raw[-TRAILER_BYTES:])
@@ -72,6 +72,21 @@ def read_sealed(path: Path, newest: int, remedy: str) -> dict[str, Any]:
     if stated is None and version not in (None, 0, 1):
         raise JobError(f"{path} is damaged: its checksum is missing; {remedy}")
     return document
+
+
+def read_small(path: Path, remedy: str) -> bytes:
+    """The content of a small file. ``JobError`` for what cannot be read, or is no file: a pipe would be waited for.
+
+    ``FileNotFoundError`` or ``NotADirectoryError`` when there is none.
+    """
+    if path.exists() and not path.is_file():
+        raise JobError(f"{path} is damaged: it is not a file; {remedy}")
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise JobError(f"{path} cannot be read: {error.strerror}; check its permissions, or {remedy}") from None
 
 
 def file_sum(path: Path) -> str:

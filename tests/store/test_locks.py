@@ -1,5 +1,6 @@
 """A lock is held by one process, says by whom, and dies with its holder."""
 
+import errno
 import json
 import os
 import socket
@@ -161,3 +162,34 @@ def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     with pytest.raises(JobError, match="cannot write"), locks.hold(tmp_path / "plain" / "run.lock", "it"):
         pytest.fail("a lock inside a file")
+
+
+def test_where_locks_cannot_be_looked_at_the_living_owner_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def refused(*how: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    path = tmp_path / "run.lock"
+    with locks.hold(path, "run x"):
+        monkeypatch.setattr(fcntl, "flock", refused)
+        assert locks.is_held(path)
+        locks.sidecar(path).write_text(json.dumps({"pid": 2**30, "host": socket.gethostname(), "since": 1.0}))
+        assert not locks.is_held(path)
+        monkeypatch.undo()
+
+
+def test_a_file_system_without_locks_is_said_to_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import filelock
+
+    def refused(*how: object) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    with (
+        pytest.raises(JobError, match="its file system has no locks; choose another disk"),
+        locks.hold(tmp_path / "run.lock", "run x"),
+    ):
+        pass

@@ -220,3 +220,30 @@ def test_what_killed_processes_left_is_swept_and_what_living_ones_make_is_not(wo
     assert not old.exists() and new.exists() and run.path.exists()
     removal.sweep(workspace, age=-1)
     assert not new.exists() and not locks.is_held(run.lock_path)
+
+
+def test_a_run_that_is_a_link_is_removed_and_what_it_leads_to_is_not(workspace: Workspace, tmp_path: Path) -> None:
+    run, elsewhere = make(workspace, "zoo"), tmp_path / "elsewhere"
+    run.path.rename(elsewhere)
+    run.path.symlink_to(elsewhere)
+    removal.remove(run)
+    assert not run.path.is_symlink() and (elsewhere / "run.json").is_file()
+    assert not [left for left in workspace.runs_dir.iterdir() if left.name.startswith(TEMPORARY)]
+
+
+def test_who_begins_a_run_reads_of_all_runs_only_those_that_it_is_made_from(
+    line: list[Run], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(workspace, "baseline")
+    manifest, read = Run.manifest, list[str]()
+    monkeypatch.setattr(Run, "manifest", lambda run: (read.append(run.id), manifest(run))[1])
+    removal.check_parents(line[2])
+    assert read == [run.id for run in reversed(line)]
+
+
+def test_a_damaged_ancestor_is_not_called_removed_and_one_that_is_gone_is(line: list[Run]) -> None:
+    (line[1].path / "run.json").write_text("{")
+    removal.check_parents(line[2])
+    removal.remove(line[1], force=True)
+    with pytest.raises(RemovedError, match=f"run {line[1].id}, which {line[2].id} is made from, has been removed"):
+        removal.check_parents(line[2])

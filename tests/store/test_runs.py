@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -284,3 +285,51 @@ def test_making_a_run_sweeps_what_was_left_by_one_that_was_killed_days_ago(works
     os.utime(draft, (1.0, 1.0))
     make(workspace, seed=2)
     assert not draft.exists()
+
+
+def test_a_run_that_finishes_while_its_state_is_asked_for_is_not_stale(workspace: Workspace) -> None:
+    run = make(workspace)
+    run.append(RunStarted(run.id, "zoo", 3))
+    with patch.object(runs.Run, "is_held", lambda run: bool(run.finish({}))):
+        assert run.state() == "finished"
+
+
+@pytest.mark.parametrize("make_odd", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_in_a_run_is_neither_waited_for_nor_in_the_way_of_others(
+    workspace: Workspace, make_odd: Callable[[Path], None]
+) -> None:
+    run, other = make(workspace), make(workspace, seed=1)
+    for name, read in (("result.json", run.result), ("events.jsonl", run.state), ("config.toml", run.config)):
+        path = run.path / name
+        path.unlink(missing_ok=True)
+        make_odd(path)
+        if name == "config.toml":
+            with pytest.raises(JobError, match=r"config\.toml is damaged: it is not a file; remove the run with"):
+                read()
+        else:
+            assert read() in (None, "stale")
+    assert run.events() == ([], 0) and store_log.newest(run.events_path, (RunStarted,)) == {}
+    assert [found.id for found in runs.list_runs(workspace)] == sorted([run.id, other.id])
+
+
+def test_a_manifest_that_cannot_be_read_hides_only_its_own_run(workspace: Workspace) -> None:
+    run, other = make(workspace), make(workspace, seed=1)
+    read = Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        if path.parent == run.path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    with patch.object(Path, "read_bytes", refused):
+        assert [found.id for found in runs.list_runs(workspace)] == [other.id]
+        with pytest.raises(JobError, match=r"run\.json cannot be read: Permission denied; check its permissions, or"):
+            run.manifest()
+
+
+@pytest.mark.parametrize("record", [{}, {"model": 1, "events": {}}, {"model": None, "events": {"bytes": "9"}}])
+def test_an_odd_record_of_what_belongs_to_a_run_is_damage(workspace: Workspace, record: dict[str, Any]) -> None:
+    run = make(workspace)
+    (run.path / "result.json").write_text(json.dumps({"record": record}))  # as if it were of before there were seals
+    with pytest.raises(JobError, match=r"result\.json is damaged \(its record: "):
+        run.record()
