@@ -14,7 +14,7 @@ from pathlib import Path
 from metavqa_cli.clip.tiny import identity
 from metavqa_cli.engine.manifest import read_manifest
 from metavqa_cli.engine.run_audit import LATER, Finding, Problem, audit_run
-from metavqa_cli.engine.site import MANIFEST, RECIPE, TASK_INDEX
+from metavqa_cli.engine.site import MANIFEST, RECIPE, TASK_INDEX, file_sizes
 from metavqa_cli.engine.verify import verify_dataset
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError
 from metavqa_cli.schema.events import Event, ProgressMade
@@ -52,7 +52,7 @@ def verify_workspace(workspace: Workspace) -> Generator[Event, None, Audit]:
     if not any(folder.is_dir() for folder in folders):
         raise MissingError(f"there is no workspace in {workspace.root}; `metavqa quickstart` makes one")
     datasets = [path for path in _children(workspace.datasets_dir) if not path.name.startswith(".")]
-    runs = [Run(path) for path in _children(workspace.runs_dir) if not path.name.startswith(TEMPORARY)]
+    runs = [Run(path) for path in _children(workspace.runs_dir) if not path.name.startswith(".")]
     made_on, children = _lineage(runs)
     findings = [*audit_clip(), *_stray(workspace.datasets_dir), *_stray(workspace.runs_dir)]
     for path in datasets:
@@ -60,11 +60,20 @@ def verify_workspace(workspace: Workspace) -> Generator[Event, None, Audit]:
         concerned = _all_from(made_on.get(path.name, ()), children)
         findings += [replace(each, runs=concerned) if _matters(each) else each for each in found]
     for done, run in enumerate(runs, 1):
-        for finding in audit_run(run):
+        for finding in _audited(run):
             concerned = _all_from(children.get(run.id, ()), children) if _matters(finding) else ()
             findings.append(replace(finding, runs=concerned))
         yield ProgressMade("checking runs", done, len(runs), "runs")
     return Audit(len(runs), len(datasets), sum(map(_bytes, folders)), tuple(findings))
+
+
+def _audited(run: Run) -> list[Finding]:
+    """What is wrong with ``run``. What is bad is so twice in a row: a run goes on, ends, or is removed meanwhile."""
+    found = [*audit_run(run)]
+    if any(finding.is_bad for finding in found):
+        before, found = found, [*audit_run(run)]
+        found = [finding for finding in found if not finding.is_bad or finding in before]
+    return found if run.path.is_dir() else []
 
 
 def _matters(finding: Finding) -> bool:
@@ -180,7 +189,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _bytes(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    return sum(file_sizes(folder))
 
 
 def remove_leftovers(audit: Audit, now: float | None = None) -> frozenset[Path]:

@@ -43,8 +43,9 @@ from metavqa_cli.schema.config import Config
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, Reused
 from metavqa_cli.store.atomic import TEMPORARY, delete, explained, sweep
+from metavqa_cli.store.container import blocks, digest
 from metavqa_cli.store.features import rebuild
-from metavqa_cli.store.sealed import read_sealed, write_sealed
+from metavqa_cli.store.sealed import NewerError, read_sealed, write_sealed
 from metavqa_cli.tasks.sources.scenes.source import WORLD_VERSION
 from metavqa_cli.tasks.taskset import dump_tasks
 
@@ -130,19 +131,15 @@ def recipe(config: Config) -> dict[str, Any]:
         **(
             {}
             if drawn
-            else {"readers": READERS_VERSION, "inputs": [_digest(path) for path in inputs_of(config.dataset)]}
+            else {"readers": READERS_VERSION, "inputs": [_input(path) for path in inputs_of(config.dataset)]}
         ),
     }
 
 
-def _digest(path: Path) -> dict[str, Any]:
+def _input(path: Path) -> dict[str, Any]:
     """Name, size and SHA-256 of a file. ``MissingError`` when it cannot be read."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-            return {"file": path.name, "bytes": file.tell(), "sha256": digest.hexdigest()}
+        return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest(path)}
     except OSError as error:
         raise MissingError(f"{path} cannot be read: {error.strerror}; check the path and its permissions") from None
 
@@ -171,7 +168,7 @@ def _begun(session: Session, folder: Path, wanted: dict[str, Any]) -> Site | Non
         raise BusyError(f"{folder} is no dataset of metavqa; choose another --name, or replace it with --force")
     replaces = taken and (not begun or (session.force and (folder / MANIFEST).is_file()))
     site = Site(folder, replacement if replaces else folder)
-    begun_with = _read_recipe(site.work / RECIPE)
+    begun_with = _read_recipe(site.work / RECIPE, session.force)
     if not _same(begun_with, wanted):  # another shard would go on with what is removed here
         refuse_shards(folder)
     with explained(folder):
@@ -199,10 +196,15 @@ def _same(found: Any, wanted: dict[str, Any], tasks_only: bool = False) -> bool:
     return isinstance(found, dict) and all(found.get(key) == wanted.get(key) for key in {*found, *wanted} - ignored)
 
 
-def _read_recipe(marker: Path) -> Any:
-    """What a build that began here was to make; None when none began, or its record is damaged."""
+def _read_recipe(marker: Path, force: bool = False) -> Any:
+    """What a build that began here was to make; None when none began, or its record is damaged. ``NewerError`` (without
+    ``force``) for one of a later version: its hours of work are not thrown away."""
     try:
         recipe = read_sealed(marker, SCHEMA_VERSION, "")
+    except NewerError:
+        if force:
+            return None
+        raise
     except (FileNotFoundError, JobError):
         return None
     return {name: value for name, value in recipe.items() if name not in ("schema_version", "written_by")}
@@ -266,10 +268,11 @@ def _check_splits(summary: dict[str, Any]) -> None:
 def _fingerprint(work: Path, wanted: dict[str, Any], encoder: dict[str, Any] | None) -> str:
     """Equal for datasets with the same tasks, images and encoder, whatever their names and places."""
     world = {key: value for key, value in wanted["dataset"].items() if key not in PLACES}
-    digest = hashlib.sha256((work / TASKS).read_bytes())
-    if (work / ANNOTATIONS).is_file():  # soft accuracy depends on them
-        digest.update((work / ANNOTATIONS).read_bytes())
-    digest.update(json.dumps([world, encoder], sort_keys=True).encode())
+    found = hashlib.sha256()
+    for path in (work / TASKS, work / ANNOTATIONS):  # on which soft accuracy depends
+        for block in blocks(path, 0, path.stat().st_size) if path.is_file() else ():
+            found.update(block)
+    found.update(json.dumps([world, encoder], sort_keys=True).encode())
     if wanted["dataset"]["source"] == "folder" and encoder is not None:  # names of files do not tell what is in them
-        digest.update("".join(shard.header["sha256"] for shard in DatasetFolder(work).image_features.shards).encode())
-    return digest.hexdigest()[:16]
+        found.update("".join(shard.header["sha256"] for shard in DatasetFolder(work).image_features.shards).encode())
+    return found.hexdigest()[:16]

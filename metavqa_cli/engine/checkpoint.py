@@ -3,6 +3,7 @@
 import math
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,16 @@ from torch import Tensor, nn
 from metavqa_cli.engine.finite import Average, Finite, Trend
 from metavqa_cli.engine.world import World
 from metavqa_cli.schema.errors import BusyError, JobError
+from metavqa_cli.schema.strict import check_types
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.tensors import load_tensors, read_header, save_tensors
+
+HEADER: dict[str, type | tuple[type, ...]] = {
+    "step": int,
+    "best": (int, float, type(None)),
+    "best_step": int,
+    "since_best": int,
+}
 
 
 @dataclass
@@ -53,14 +62,25 @@ class State:
         save_tensors(run.state_path, tensors, header)
 
     def restore(self, run: Run) -> None:
-        """Go back to the checkpoint of ``run``. ``JobError`` when it is not intact."""
+        """Go back to the checkpoint of ``run``. ``JobError`` when it is not intact, or of another training."""
         remedy = f"start again with `metavqa runs rm {run.id}`"
         tensors, header = load_tensors(run.state_path, remedy=remedy)
         run.own(run.state_path, header, remedy)
+        try:
+            self._take(tensors, header)
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            if isinstance(error, RuntimeError) and "state_dict" not in reason:  # such as a GPU without enough memory
+                raise
+            raise JobError(f"{run.state_path} is no checkpoint of this training ({reason}); {remedy}") from error
+
+    def _take(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+        """Everything as the checkpoint has it; a built-in exception when it does not fit."""
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
+        check_types(header, HEADER)
         self.module.load_state_dict(part("model/"))
         if self.average is not None:
             self.average.load_state_dict(part("average/"))

@@ -16,6 +16,7 @@ from metavqa_cli.engine.contrast import HyperClip
 from metavqa_cli.engine.dataset import open_dataset
 from metavqa_cli.engine.ensure import Ensured, finished_run, made_hyperclip
 from metavqa_cli.engine.generators import VARIANTS, Decoder, adapted_latents, generator_name
+from metavqa_cli.engine.kept import kept_arrays
 from metavqa_cli.engine.lineage import check_finished, parent_run, saw_all_questions
 from metavqa_cli.engine.models import Model, load_model, model_layout, save_measured, trained_with
 from metavqa_cli.engine.perform import perform, started
@@ -29,7 +30,6 @@ from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, ProgressMade
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
-from metavqa_cli.store.tensors import load_tensors
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.arena import Arena
 from metavqa_cli.tasks.transfer import to_device
@@ -249,10 +249,7 @@ def nearer_questions(judge: HyperClip, arena: Arena, fine_tune: FineTune) -> Int
 
 def nearer_of(run: Run) -> np.ndarray:
     """What a finished run of kind ``identify`` kept [task]."""
-    remedy = f"measure it again: `metavqa runs rm {run.id}`"
-    tensors, header = load_tensors(run.model_path, remedy=remedy)
-    run.own(run.model_path, header, remedy)
-    return tensors["nearer"].numpy()
+    return kept_arrays(run)["nearer"]
 
 
 def sizes(tasks: int) -> list[int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from metavqa_cli.engine.manifest import READ_ALWAYS, check_recorded
 from metavqa_cli.engine.site import FEATURES, TASK_INDEX, TASK_LOCK, TASKS, TEXTS
 from metavqa_cli.schema.errors import BusyError, JobError, MetaVQAError
-from metavqa_cli.store.container import blocks
+from metavqa_cli.store.container import digest
 from metavqa_cli.store.features import FeatureStore
 from metavqa_cli.store.locks import hold
 from metavqa_cli.store.mapped import read_arrays, write_arrays
@@ -86,19 +86,12 @@ def _describes(header: dict[str, Any], path: Path, tasks: Path) -> bool:
     same_time = path.stat().st_mtime_ns == found.st_mtime_ns
     if same_time and found.st_size > READ_ALWAYS:
         return True
-    if header.get("sha256") != _sha256(tasks):
+    if header.get("sha256") != digest(tasks):
         return False
     if not same_time:
         with suppress(OSError):
             os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
     return True
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    for block in blocks(path, 0, path.stat().st_size):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _made(folder: Path, images: ShardedFeatures, texts: FeatureStore) -> TaskIndex:
@@ -136,7 +129,7 @@ def stamp(path: Path) -> Stamp:
 def write_index(folder: Path, arrays: "Mapping[str, np.ndarray]", counts: Mapping[Split, int], begun: Stamp) -> bool:
     """Keep the index beside the tasks that it was made of, unless they are not those of ``begun`` any more."""
     tasks, path = folder / TASKS, folder / TASK_INDEX
-    header = {**_wanted(folder), "counts": dict(counts), "bytes": begun[1], "sha256": _sha256(tasks)}
+    header = {**_wanted(folder), "counts": dict(counts), "bytes": begun[1], "sha256": digest(tasks)}
     if stamp(tasks) != begun:
         return False
     write_arrays(path, arrays, header)

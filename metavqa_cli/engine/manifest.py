@@ -1,13 +1,13 @@
 """What a dataset says of itself, read without torch."""
 
-import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from metavqa_cli.engine.site import MANIFEST, await_entrance
 from metavqa_cli.schema.errors import JobError, MissingError
 from metavqa_cli.schema.strict import check_types
-from metavqa_cli.store.container import blocks
+from metavqa_cli.store.container import digest
 from metavqa_cli.store.features import rebuild
 from metavqa_cli.store.sealed import read_sealed
 from metavqa_cli.store.workspace import Workspace
@@ -39,9 +39,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise JobError(f"{document} is of another version; {rebuild(path.name)}")
     try:
         check_types(manifest, TYPES)
+        check_types(manifest["recipe"], {"dataset": dict, "clip": dict})
     except ValueError as error:
         raise JobError(f"{document} is damaged ({error}); {rebuild(path.name)}") from None
     return manifest
+
+
+def recorded(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
+    """The record of each file of a dataset by its name (``engine.verify``); None without a sound one."""
+    files = manifest.get("files")
+    sound = isinstance(files, dict) and all(isinstance(entry, dict) for entry in files.values())
+    return files if sound else None
 
 
 def check_recorded(folder: Path, name: str, *, up_to: int | None = READ_ALWAYS) -> None:
@@ -53,15 +61,12 @@ def check_recorded(folder: Path, name: str, *, up_to: int | None = READ_ALWAYS) 
     path = folder / name
     try:
         manifest = read_manifest(folder)
-        entry = manifest.get("files", {}).get(name) if manifest.get("encoder") is not None else None
+        entry = (recorded(manifest) or {}).get(name) if manifest["encoder"] is not None else None
         if entry is None or not path.is_file() or (up_to is not None and path.stat().st_size > up_to):
             return
     except MissingError:
         return
-    digest = hashlib.sha256()
-    for block in blocks(path, 0, path.stat().st_size):
-        digest.update(block)
-    if digest.hexdigest() != entry.get("sha256"):
+    if digest(path) != entry.get("sha256"):
         raise JobError(f"{path} is damaged or was changed after it was built; {rebuild(folder.name)}")
 
 

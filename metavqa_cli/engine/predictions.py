@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Int
 
 from metavqa_cli.engine.judged import Answers, Row
+from metavqa_cli.engine.kept import kept_arrays
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.store.atomic import write_text
 from metavqa_cli.store.runs import Run
-from metavqa_cli.store.tensors import load_arrays
 from metavqa_cli.tasks.annotations import Annotations
 from metavqa_cli.tasks.taskset import Task, TaskSet
 
@@ -24,9 +24,7 @@ def answers_of(run: Run) -> dict[int, Answers]:
 
     ``MissingError`` when an earlier version measured it, which kept no answers.
     """
-    remedy = f"measure it again: `metavqa runs rm {run.id}`"
-    arrays, header = load_arrays(run.model_path, remedy=remedy)
-    run.own(run.model_path, header, remedy)
+    arrays = kept_arrays(run)
     found = {int(name.partition(".")[0]): value for name, value in arrays.items() if name.endswith(ANSWERS)}
     if not found:
         raise MissingError(f"run {run.id} was measured by an earlier version of metavqa, which kept no answers; "

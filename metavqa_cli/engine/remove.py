@@ -1,6 +1,5 @@
 """`metavqa dataset rm`: what would be lost, and the removal in one step. Without torch."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from metavqa_cli.engine.site import (
     RECIPE,
     beside,
     entrance,
+    file_sizes,
     held,
     leftovers,
     put_aside,
@@ -47,7 +47,7 @@ def find_dataset(workspace: Workspace, name: str) -> Doomed:
     path = workspace.dataset_dir(name)
     if not any((path / own).is_file() for own in OWN):
         raise UsageError(f"{path} is no dataset of metavqa (it has no {OWN[0]}); remove the folder yourself")
-    sizes = [_size(Path(parent, file)) for parent, _, files in os.walk(path) for file in files]
+    sizes = [*file_sizes(path)]
     made = [run.id for run, manifest in runs.manifests(workspace) if manifest["dataset"].get("name") == name]
     return Doomed(path, len(sizes), sum(sizes), tuple(made))
 
@@ -78,10 +78,3 @@ def _refuse_runs(workspace: Workspace, name: str) -> None:
         if run.state() == "running":
             raise BusyError(f"dataset {name!r} is used by the running {run.id} ({run.holder()}); "
                             "stop that before removing it")  # fmt: skip
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except OSError:
-        return 0

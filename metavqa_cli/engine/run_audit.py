@@ -1,7 +1,7 @@
 """Whether the files of one run are what was written, and belong together. Without torch."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from metavqa_cli.store.tensors import check_tensors, header_of, read_layout
 Problem = Literal["damaged", "missing", "newer", "incomplete", "unsealed", "leftover", "torn"]
 HARMLESS: frozenset[Problem] = frozenset({"unsealed", "leftover", "torn"})
 LATER = "upgrade metavqa"
+FILES = ("run.json", "config.toml", "events.jsonl", "model.safetensors", "state.safetensors", "result.json")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Finding:
 def audit_run(run: Run) -> Iterator[Finding]:
     """Everything about ``run`` that is not as it should be. A file that cannot be read is damaged."""
     again = f"restore it, or make the run again: `metavqa runs rm {run.id} --force`, and the command that made it"
+    if odd := [path for path in (run.path / name for name in FILES) if path.exists() and not path.is_file()]:
+        for path in odd:
+            yield _finding(run, path.name, "damaged", "it is not a file", again)
+        return
     if not (run.path / "run.json").is_file():
         yield _finding(run, "run.json", "missing", "the run cannot be told what it is", again)
         return
@@ -165,8 +170,3 @@ def _leftovers(run: Run) -> Iterator[Finding]:
     if run.state_path.exists() and (run.path / "result.json").exists():
         yield _finding(run, run.state_path.name, "leftover", "the run has finished without needing it",
                        "metavqa verify --clean")  # fmt: skip
-
-
-def with_runs(finding: Finding, runs: tuple[str, ...]) -> Finding:
-    """``finding`` with the runs that depend on it."""
-    return replace(finding, runs=runs)

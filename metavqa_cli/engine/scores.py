@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from metavqa_cli.engine.kept import kept_arrays
 from metavqa_cli.engine.predictions import ANSWERS
 from metavqa_cli.engine.table import Score, Setting
 from metavqa_cli.methods.registry import BY_KEY, Control
 from metavqa_cli.store.runs import Run
-from metavqa_cli.store.tensors import load_arrays
 
 if TYPE_CHECKING:
     from metavqa_cli.engine.session import Session
@@ -41,9 +41,7 @@ class CellSpec:
 def scores_of(run: Run, spec: CellSpec) -> list[Score]:
     """What the finished cell measured, zero-shot first. Errors as ``load_arrays``."""
     method, result = BY_KEY[spec.method], run.result() or {}
-    remedy = f"measure it again: `metavqa runs rm {run.id}`"
-    arrays, header = load_arrays(run.model_path, remedy=remedy)
-    run.own(run.model_path, header, remedy)
+    arrays = kept_arrays(run)
     fixed = run.config().get("ldm", {}).get("gamma") if spec.gamma is None else spec.gamma
     validated = method.gammas is not None and fixed is None
     return [

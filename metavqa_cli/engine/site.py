@@ -1,5 +1,6 @@
 """Where a dataset is made, who is at it, and what an interruption may leave beside it. Without torch."""
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -53,6 +54,16 @@ def finish_removals(folders: Path) -> None:
         elif name and not (beside(folders / name) / MANIFEST).is_file():  # else its build puts that in its place first
             with suppress(BusyError, JobError), held(folders / name):
                 discard(found)
+
+
+def file_sizes(folder: Path) -> Iterator[int]:
+    """Bytes of every file in ``folder`` and below; of a link, its own; 0 for one that goes meanwhile."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                yield Path(parent, name).lstat().st_size
+            except OSError:
+                yield 0
 
 
 @dataclass(frozen=True)

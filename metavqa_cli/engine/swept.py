@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from metavqa_cli.engine.judged import Answers, Judged, by_task, judged_tasks, of_kinds
+from metavqa_cli.engine.kept import kept_arrays
 from metavqa_cli.engine.manifest import check_recorded, open_manifest
 from metavqa_cli.engine.predictions import ANSWERS
 from metavqa_cli.engine.scores import CellSpec, scores_of
@@ -24,7 +25,6 @@ from metavqa_cli.engine.table import Setting, name
 from metavqa_cli.methods.registry import BY_KEY, Control
 from metavqa_cli.schema.errors import JobError, MetaVQAError
 from metavqa_cli.store.runs import Run
-from metavqa_cli.store.tensors import load_arrays
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.taskset import Task, TaskSet, load_tasks
 
@@ -222,9 +222,7 @@ def _cell(run: Run, manifest: dict[str, Any], judged: Judged) -> Iterator[Measur
 
 def _evaluation(run: Run, manifest: dict[str, Any], judged: Judged) -> Iterator[Measured]:
     """The rows about test tasks. Their methods are called as in the tables; γ and control are fields there."""
-    remedy = f"measure it again: `metavqa runs rm {run.id}`"
-    arrays, header = load_arrays(run.model_path, remedy=remedy)
-    run.own(run.model_path, header, remedy)
+    arrays = kept_arrays(run)
     share = run.config().get("questions", {}).get("descriptors", 1.0)
     _refuse_odd({"descriptors": share})
     for number, row in enumerate((run.result() or {})["rows"]):

@@ -16,7 +16,7 @@ from typing import Any
 from metavqa_cli.engine.contact import image_places
 from metavqa_cli.engine.image_check import Difference, at_most, decode_all, file_size, look_for
 from metavqa_cli.engine.indexing import Stamp, stamp
-from metavqa_cli.engine.manifest import read_manifest
+from metavqa_cli.engine.manifest import read_manifest, recorded
 from metavqa_cli.engine.site import IMAGES, INDEX, MANIFEST, TASKS
 from metavqa_cli.schema.errors import BusyError, JobError, MetaVQAError
 from metavqa_cli.schema.events import Event, ProgressMade
@@ -164,8 +164,8 @@ def _contents(name: str, path: Path) -> Iterator[bytes]:
 
 def _checked(found: Mapping[str, list[Path]], manifest: Mapping[str, Any]) -> Iterator[Difference | None]:
     """The difference, if any, of each part of the folder or of the record."""
-    record = manifest.get("files")
-    if not isinstance(record, dict) or not all(isinstance(entry, dict) for entry in record.values()):
+    record = recorded(manifest)
+    if record is None:
         detail = "it has no list of files, so that their content cannot be checked; build the dataset again"
         yield Difference(MANIFEST, "unrecorded", detail)
         return
@@ -228,10 +228,9 @@ def _places(folder: Path) -> tuple[dict[str, ImageFile], list[Difference]]:
 
 def _total_differs(manifest: Mapping[str, Any], sizes: Mapping[str, int]) -> list[Difference]:
     """Images that were replaced by others, as far as sizes tell."""
-    files = manifest.get("files")
-    entry = files.get(INDEX) if isinstance(files, dict) else None
-    wanted, found = (entry or {}).get("image_bytes"), sum(sizes.values())
-    if entry is None or wanted == found:
+    entry = (recorded(manifest) or {}).get(INDEX)
+    found = sum(sizes.values())
+    if entry is None or (wanted := entry.get("image_bytes")) == found:
         return []
     detail = f"its images have {found:,} bytes in all, expected {_count(wanted)}; --images finds those that are damaged"
     return [Difference(INDEX, "size", detail)]

@@ -113,6 +113,14 @@ def data_sum(metadata: Mapping[str, str], blocks: "Iterator[Any]") -> tuple[str,
     return stated, data.hexdigest()
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file of any size."""
+    found = hashlib.sha256()
+    for block in blocks(path, 0, path.stat().st_size):
+        found.update(block)
+    return found.hexdigest()
+
+
 def blocks(path: Path, start: int, stop: int) -> Iterator[memoryview]:
     """The bytes of ``path`` from ``start`` to before ``stop`` (or its end), a piece at a time in the same memory."""
     block = memoryview(bytearray(BLOCK))

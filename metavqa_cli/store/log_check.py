@@ -17,7 +17,7 @@ class LogState:
     """What was found: numbers of lines (from 1), and what the log says of its run.
 
     ``torn`` lines were not written to their end, because a process was killed; it went on in the line after.
-    ``torn_end``: the last line is such a line, and nothing came after it.
+    ``torn_end``: the last line is such a line, or lacks only its line end, and nothing came after it.
     """
 
     lines: int = 0
@@ -38,6 +38,7 @@ def examine(path: Path, start: int = 0) -> LogState:
     run, finished, resumable, torn_end = None, False, False, False
     recent: dict[int, None] = {}
     suspect = 0  # a line that may be torn, which the next one tells
+    state = ""
     for number, raw in enumerate(_lines(path, start), 1):
         line, torn_end = raw.rstrip(b"\n"), not raw.endswith(b"\n")
         state, event = line_state(line), parse(line)
@@ -60,7 +61,8 @@ def examine(path: Path, start: int = 0) -> LogState:
         unsealed += state == "unsealed" and not suspect and number not in damaged[-1:]
     if suspect and not torn_end:
         damaged.append(suspect)
-    return LogState(number, tuple(damaged), tuple(torn), unsealed, torn_end and suspect > 0, run, finished, resumable)
+    torn_end = torn_end and (suspect > 0 or state == "sealed")
+    return LogState(number, tuple(damaged), tuple(torn), unsealed, torn_end, run, finished, resumable)
 
 
 def _lines(path: Path, start: int) -> Iterator[bytes]:

@@ -180,6 +180,18 @@ def test_an_unfinished_build_with_another_recipe_is_replaced(empty: Workspace, w
     assert contents(empty.dataset_dir("mini")) == contents(whole.dataset_dir("mini"))
 
 
+def test_an_unfinished_build_of_a_later_version_is_kept(empty: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as later:
+        later.setattr(module, "SCHEMA_VERSION", module.SCHEMA_VERSION + 1)
+        next(events := build_dataset(session(empty, dataset=SMALL)))
+        events.close()  # type: ignore[attr-defined]
+    before = contents(empty.dataset_dir("mini"))
+    with pytest.raises(JobError, match=r"recipe\.json was written by .*upgrade metavqa to use it"):
+        build(empty)
+    assert contents(empty.dataset_dir("mini")) == before
+    assert isinstance(build(empty, force=True)[-1], DatasetBuilt)
+
+
 def test_a_folder_that_no_build_made_is_left_alone(empty: Workspace) -> None:
     precious = empty.dataset_dir("mini") / "holiday.txt"
     precious.parent.mkdir(parents=True)
@@ -237,7 +249,7 @@ def test_too_few_images_are_an_error_that_names_them(empty: Workspace) -> None:
     ("name", "damage", "words"),
     [("dataset.json", b"{", "is damaged"), ("dataset.json", b"[]", "is damaged: expected an object"),
      ("dataset.json", json.dumps({"schema_version": 0}).encode(), "is of another version"),
-     ("tasks.jsonl", b"{}\n", "line 1 is damaged"),
+     ("tasks.jsonl", b"{}\n", "is damaged or was changed after it was built"),
      ("features/images-00001-of-00001.safetensors", b"short", "not a safetensors file"),
      ("features/texts.safetensors", None, "does not exist")],
 )  # fmt: skip

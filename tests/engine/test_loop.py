@@ -29,11 +29,11 @@ from metavqa_cli.engine.together import Alone
 from metavqa_cli.engine.trainable import Trainable
 from metavqa_cli.engine.world import World
 from metavqa_cli.schema.config import BaselineMethod
-from metavqa_cli.schema.errors import InterruptedJob
+from metavqa_cli.schema.errors import InterruptedJob, JobError
 from metavqa_cli.schema.events import CheckpointSaved, Event, RunStarted, StepLogged, ValidationMeasured
 from metavqa_cli.store import runs
 from metavqa_cli.store.runs import Run
-from metavqa_cli.store.tensors import read_header
+from metavqa_cli.store.tensors import load_tensors, read_header, save_tensors
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.arena import Arena
 from tests import miniature
@@ -308,3 +308,19 @@ def test_weight_decay_pulls_all_parameters_but_those_with_a_rate_of_their_own(tm
         list(train(new_run(tmp_path / str(decay)), toy, how, CPU))
         final = {name: value.tolist() for name, value in toy.module.named_parameters()}
         assert final == {"own": [1.0, 1.0], "usual": [pytest.approx(left)] * 2}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "header"),
+    [({}, {}), ({"model/other": torch.ones(2)}, {}), ({"optimizer/first/step": torch.ones(1)}, {}),
+     (None, {"step": "7"}), (None, {"best": "high"}), (None, {"trend": {"speed": 1}})],
+)  # fmt: skip
+def test_a_checkpoint_of_another_training_is_refused_in_one_sentence(
+    tmp_path: Path, tensors: dict[str, Tensor] | None, header: dict[str, Any]
+) -> None:
+    run = new_run(tmp_path)
+    interrupted(train(run, Toy(), PLAN, CPU), at=3)
+    whole, sound = load_tensors(run.state_path)
+    save_tensors(run.state_path, whole if tensors is None else tensors, {**sound, **header})
+    with pytest.raises(JobError, match=f"is no checkpoint of this training .*metavqa runs rm {run.id}"):
+        list(train(run, Toy(), PLAN, CPU))

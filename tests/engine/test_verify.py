@@ -12,11 +12,11 @@ from PIL import Image
 
 from metavqa_cli.engine import image_check, remove, verify
 from metavqa_cli.engine.image_check import Difference
-from metavqa_cli.engine.manifest import SCHEMA_VERSION
+from metavqa_cli.engine.manifest import SCHEMA_VERSION, check_recorded, read_manifest
 from metavqa_cli.engine.remove import find_dataset, remove_dataset
 from metavqa_cli.engine.site import finish_removals
 from metavqa_cli.engine.verify import Report, check_files, describe_files, verify_dataset
-from metavqa_cli.schema.errors import BusyError, MissingError, UsageError
+from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import Event, ProgressMade
 from metavqa_cli.store import locks, runs
 from metavqa_cli.store.images import ImageFile, write_index
@@ -26,7 +26,12 @@ from metavqa_cli.tasks.taskset import Task, TaskSet, dump_tasks
 
 IMAGES = [f"00{n // 2}/{n}" for n in range(6)]  # three folders of two
 
-WHOLE = {"fingerprint": "0", "recipe": {}, "encoder": None, "summary": {}}  # what a manifest has besides
+WHOLE = {
+    "fingerprint": "0",
+    "recipe": {"dataset": {}, "clip": {}},
+    "encoder": None,
+    "summary": {},
+}  # what a manifest has besides
 
 
 def tasks_of(images: list[str]) -> TaskSet:
@@ -365,3 +370,18 @@ def test_a_folder_that_metavqa_did_not_make_is_not_removed(drawn: Path, tmp_path
         find_dataset(Workspace(tmp_path / "w"), "drawn")
     (drawn / remove.OWN[1]).write_text("{}")  # begun, not finished
     assert find_dataset(Workspace(tmp_path / "w"), "drawn").files == 9
+
+
+@pytest.mark.parametrize("recipe", [{}, {"dataset": {}}, {"dataset": {}, "clip": "tiny"}])
+def test_a_manifest_whose_recipe_lacks_a_part_is_damaged(drawn: Path, recipe: dict[str, Any]) -> None:
+    (drawn / "dataset.json").write_text(json.dumps({"schema_version": 1, **WHOLE, "recipe": recipe}))  # has no seal
+    with pytest.raises(JobError, match=r"dataset\.json is damaged \(.*\); build it again with .* --name drawn"):
+        read_manifest(drawn)
+
+
+@pytest.mark.parametrize("files", [None, [1], {"tasks.jsonl": "0" * 64}])
+def test_a_manifest_without_a_sound_record_vouches_for_no_file(drawn: Path, files: Any) -> None:
+    manifest = {"schema_version": 1, **WHOLE, "encoder": {}, "files": files}
+    (drawn / "dataset.json").write_text(json.dumps(manifest))
+    check_recorded(drawn, "tasks.jsonl")
+    assert [(found.file, found.problem) for found in check_files(drawn, manifest)] == [("dataset.json", "unrecorded")]
