@@ -60,7 +60,8 @@ def make_synthetic(folder: Path, size: Size, *, index: bool = True) -> None:
         for lines in _lines(size, images, labels, words):
             file.write(lines.tobytes())
     write_sealed(folder / "dataset.json", {
-        "schema_version": SCHEMA_VERSION, "name": folder.name, "recipe": {"dataset": {}}, "encoder": identity,
+        "schema_version": SCHEMA_VERSION, "name": folder.name, "recipe": {"dataset": {}, "clip": {}},
+        "encoder": identity,
         "fingerprint": "synthetic", "summary": {}, "files": {},
     })  # fmt: skip
     if index:

@@ -27,7 +27,12 @@ BOAT = replace(CAR, question="What color is the boat?", template="the boat is {}
 CARTS = replace(CAR, question="How many carts are there?", template="there are {} carts", family="count")
 TASKS = (CAR, BOAT, CARTS)
 
-WHOLE = {"fingerprint": "0", "recipe": {}, "encoder": None, "summary": {}}  # what a manifest has besides
+WHOLE = {
+    "fingerprint": "0",
+    "recipe": {"dataset": {}, "clip": {}},
+    "encoder": None,
+    "summary": {},
+}  # what a manifest has besides
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,12 @@ from tests.cli.terminal import Done, Terminal, assert_refused
 
 TASK = Task("What is it?", "it is {}", ("a", "b"), (("00/1", 0),), (("00/2", 1),), "train")
 
-WHOLE = {"fingerprint": "0", "recipe": {}, "encoder": {}, "summary": {}}  # what a manifest has besides
+WHOLE = {
+    "fingerprint": "0",
+    "recipe": {"dataset": {}, "clip": {}},
+    "encoder": {},
+    "summary": {},
+}  # what a manifest has besides
 
 
 @pytest.fixture

@@ -68,7 +68,13 @@ def test_looking_into_a_dataset_imports_nothing_heavy(tmp_path: Path, command: s
     folder = tmp_path / "workspace" / "datasets" / "scenes"
     dump_tasks(folder / "tasks.jsonl", TaskSet((TASK,)))
     summary = {"tasks": 1, "train": 1, "validation": 0, "test": 0, "images": 0}
-    manifest = {"schema_version": 1, "fingerprint": "0", "encoder": None, "recipe": {"dataset": {}}, "summary": summary}
+    manifest = {
+        "schema_version": 1,
+        "fingerprint": "0",
+        "encoder": None,
+        "recipe": {"dataset": {}, "clip": {}},
+        "summary": summary,
+    }
     (folder / "dataset.json").write_text(json.dumps({**manifest, "files": describe_files(folder)}))
     done = python("-c", LISTING, "-w", str(tmp_path / "workspace"), "dataset", command, cwd=tmp_path)
     assert json.loads(done.err.splitlines()[-1]) == {"code": 0, "heavy": []}, done.err

@@ -57,7 +57,15 @@ def folder(tmp_path: Path) -> Path:
         write_features(made / "features" / f"{kind}.safetensors", names[::-1], rows, {"encoder": {"embed": EMBED}})
     dump_tasks(made / "tasks.jsonl", tasks)
     (made / "dataset.json").write_text(
-        json.dumps({"schema_version": 1, "encoder": {"embed": EMBED}, "fingerprint": "0", "recipe": {}, "summary": {}})
+        json.dumps(
+            {
+                "schema_version": 1,
+                "encoder": {"embed": EMBED},
+                "fingerprint": "0",
+                "recipe": {"dataset": {}, "clip": {}},
+                "summary": {},
+            }
+        )
     )
     return made
 

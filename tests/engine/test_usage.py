@@ -59,7 +59,8 @@ def made(folder: Path, seed: int, images: int) -> Path:
         values /= np.linalg.norm(values, axis=1, keepdims=True)
         write_features(folder / "features" / f"{kind}.safetensors", rows, values, {"encoder": {"embed": EMBED}})
     dump_tasks(folder / "tasks.jsonl", tasks)
-    manifest = {"schema_version": 1, "encoder": {"embed": EMBED}, "fingerprint": str(seed), "files": {}, "recipe": {},
+    manifest = {"schema_version": 1, "encoder": {"embed": EMBED}, "fingerprint": str(seed), "files": {},
+                "recipe": {"dataset": {}, "clip": {}},
                 "summary": {}}  # fmt: skip
     (folder / "dataset.json").write_text(json.dumps(manifest))
     return folder

@@ -85,7 +85,8 @@ def _dataset(workspace: Workspace) -> None:
     dump_tasks(folder / "tasks.jsonl", tasks())
     summary = {"tasks": 20, "train": 12, "validation": 2, "test": 6, "images": IMAGES}
     manifest = {"schema_version": 1, "name": DATASET, "fingerprint": FINGERPRINT, "encoder": None,
-                "recipe": {"dataset": {"name": DATASET, "source": "folder"}}, "summary": summary}  # fmt: skip
+                "recipe": {"dataset": {"name": DATASET, "source": "folder"}, "clip": {}},
+                "summary": summary}  # fmt: skip
     (folder / "dataset.json").write_text(json.dumps(manifest), "utf-8")
     for number in range(IMAGES):
         image = Image.new("RGB", (32, 32), (10 * number, 90, 200 - 8 * number))

@@ -50,7 +50,14 @@ def build(root: Path, name: str = "made", tasks: int = 6, *, images: bool = True
     folder = Workspace(root).dataset_dir(name)
     folder.mkdir(parents=True)
     dump_tasks(folder / "tasks.jsonl", TaskSet(tuple(task(number) for number in range(tasks))))
-    manifest = {"schema_version": 1, "name": name, "fingerprint": "f", "encoder": encoder, "recipe": {}, "summary": {}}
+    manifest = {
+        "schema_version": 1,
+        "name": name,
+        "fingerprint": "f",
+        "encoder": encoder,
+        "recipe": {"dataset": {}, "clip": {}},
+        "summary": {},
+    }
     (folder / "dataset.json").write_text(json.dumps(manifest))
     if images:
         (folder / "images").mkdir()
