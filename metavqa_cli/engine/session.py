@@ -125,7 +125,8 @@ def prepare_torch(config: Config) -> None:
         torch.set_num_threads(threads)
     if fixed:
         os.environ.setdefault(CUBLAS, ":4096:8")  # read when CUDA starts
-    torch.use_deterministic_algorithms(fixed)
+    if torch.are_deterministic_algorithms_enabled() != fixed:  # to say it imports torch's compiler, which takes 1 s
+        torch.use_deterministic_algorithms(fixed)
     torch.backends.cudnn.benchmark = False
     if choose_device(config.runtime.device, place()).type == "cuda":  # elsewhere the setting means other arithmetic
         torch.set_float32_matmul_precision("highest" if config.runtime.precision == "fp32" else "high")
