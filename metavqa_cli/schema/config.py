@@ -7,7 +7,7 @@ id, so that the same command finds its finished run (``RUN_SECTIONS``).
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from metavqa_cli.schema.samplers import Sampler
 
@@ -52,10 +52,22 @@ SOURCE_FIELDS: dict[SourceName, tuple[str, ...]] = {
 }
 
 
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
+
+
+def _portable(name: str) -> str:
+    """A folder name that Windows can hold too: a workspace may be copied there. ``ValueError`` for another."""
+    if name.endswith("."):
+        raise ValueError("a name that ends in a dot is another one on Windows; leave the dot out")
+    if name.split(".")[0].lower() in DEVICES:
+        raise ValueError("Windows has a device of this name; choose another name")
+    return name
+
+
 class Dataset(Section):
     """Which tasks: the source, how they are cut, and their images."""
 
-    name: str = Field(
+    name: Annotated[str, AfterValidator(_portable)] = Field(
         "scenes", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="folder name in the workspace"
     )
     source: SourceName = Field("scenes", description="where questions, answers and images come from")

@@ -128,7 +128,7 @@ def _describe(error: dict[str, Any], origins: Mapping[str, str]) -> str:
     where = f" (from {origin})" if origin else ""
     if error["type"] == "extra_forbidden":
         return f"{key}{where} is not a known key{nearest(dotted)}"
-    expected = str(error["msg"]).replace("Input should be", "expected", 1)
+    expected = str(error["msg"]).replace("Input should be", "expected", 1).removeprefix("Value error, ")
     field = describe_fields().get(dotted)
     return f"{key} = {_short(repr(error['input']))}{where}: {expected}" + (f" ({field})" if field else "")
 

@@ -80,7 +80,7 @@ def files_of(world: Workspace) -> dict[str, tuple[Path, Callable[[], Any], Calla
     made = world.root / "made.safetensors"
 
     def of(run: Run) -> list[str]:
-        return [finding.artefact for finding in audit_run(run) if finding.is_bad]
+        return [finding.artefact for finding in audit_run(run) if finding.is_bad or finding.problem == "torn"]
 
     def of_dataset() -> list[str]:
         found: list[Finding] = returned(audit._dataset_audited(dataset, True))

@@ -28,6 +28,7 @@ from tests.engine.test_resume import EVERY_STEP
 from tests.miniature import CPU, session
 
 AT = 3
+pytestmark = pytest.mark.usefixtures("checkpoint_at_every_step")
 WAY_OUT = r"the last checkpoint, of step 3, is good: go on from it with a lower learning rate \(`metavqa train ldm "
 
 

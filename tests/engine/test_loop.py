@@ -207,6 +207,7 @@ def test_saving_takes_a_small_part_of_the_time(tmp_path: Path, monkeypatch: pyte
     assert [event.step for event in events if isinstance(event, CheckpointSaved)] == [5, 65, 125]
 
 
+@pytest.mark.usefixtures("checkpoint_at_every_step")
 def test_a_killed_job_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     whole, toy, run = Toy(), Toy(), new_run(tmp_path / "killed")
     list(train(new_run(tmp_path / "whole"), whole, PLAN, CPU))

@@ -21,6 +21,7 @@ from tests.engine.test_loop import METHODS, make, new_run, plan
 from tests.miniature import CPU
 
 EVERY_STEP = 1e-9  # seconds between checkpoints
+pytestmark = pytest.mark.usefixtures("checkpoint_at_every_step")
 HOWS: dict[str, dict[str, Any]] = {
     "as usual": {"validate_every": 1},
     "averaged": {"ema": 0.9},

@@ -126,6 +126,18 @@ def test_every_mistake_is_listed_with_key_value_origin_and_expectation() -> None
     assert text["zoo.steps"].endswith("(gradient steps on the support set)")
 
 
+@pytest.mark.parametrize("name", ["con", "NUL", "COM1.old", "lpt9", "mini.", "-x", "a b", "../x", ""])
+def test_a_dataset_has_a_name_that_is_a_folder_everywhere(name: str) -> None:
+    with pytest.raises(UsageError, match=r"^the configuration has a mistake: dataset\.name = ") as caught:
+        validate({"dataset": {"name": name}})
+    assert "Value error" not in str(caught.value)
+
+
+def test_a_dataset_may_be_called_much_like_a_device() -> None:
+    for name in ("console", "com", "com12", "a.con", "nul-1", "v1.0"):
+        assert validate({"dataset": {"name": name}}).dataset.name == name
+
+
 def test_a_mistake_inside_a_list_names_its_place() -> None:
     with pytest.raises(UsageError, match=r"ldm\.hidden\[1\] = 0: expected greater than or equal to 1"):
         validate({"ldm": {"hidden": [8, 0]}})
