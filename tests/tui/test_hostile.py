@@ -14,20 +14,25 @@ from rich.style import Style
 from textual.color import Color
 from textual.pilot import Pilot
 
+from metavqa_cli.engine.classifier import Judgement
+from metavqa_cli.engine.proposal import Neighbour
 from metavqa_cli.schema.events import RunFailed, RunStarted, StepLogged, ValidationMeasured
 from metavqa_cli.schema.text import UNSAFE
 from metavqa_cli.store import log
 from metavqa_cli.store.runs import Run
 from metavqa_cli.tasks.taskset import Task
+from metavqa_cli.tui.answer_text import ResultLines, history_line
 from metavqa_cli.tui.app import Dashboard, make_app
 from metavqa_cli.tui.frame import frame, once
-from metavqa_cli.tui.look import SafeFilter
+from metavqa_cli.tui.look import Look, SafeFilter
+from metavqa_cli.tui.results import Result
 from metavqa_cli.tui.room import RoomName
 from tests.hostile import IN_A_NAME, MARK, POISON, RUN, quoted
 from tests.tui import made_workspace
 from tests.tui.made_runs import NOW, made
 from tests.tui.made_workspace import LDM, ZOO
 from tests.tui.pilots import play, until
+from tests.tui.test_answer_text import result
 from tests.tui.test_frames import nothing_trained
 
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
@@ -123,3 +128,23 @@ def test_a_widget_that_forgets_is_caught(workspace: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(SafeFilter, "apply", lambda _, segments, __: segments)
     shown = once(make_app(workspace, room="runs", clock=lambda: NOW), (120, 36))
     assert UNSAFE.search(COLOR.sub("", shown.ansi))
+
+
+@pytest.mark.parametrize("brief", [False, True])
+def test_a_hostile_answer_steers_nothing(brief: bool) -> None:
+    """What a model of a stranger says: question, answers, names of pictures and of the run, and warnings."""
+    names = tuple(f"{name}{POISON}" for name in ("red", "blue"))
+
+    def said(gamma: float, ranked: tuple[str, ...]) -> Result:
+        made = result(gamma, question=POISON, answers=names, run=POISON, wrong=(POISON,))
+        made.answer.classifier.template = POISON
+        made.answer.warnings, made.answer.nearest = [POISON], [Neighbour(POISON, 0.5)]
+        shares = [tuple(zip(order, (0.6, 0.4), strict=True)) for order in (ranked, ranked[::-1])]
+        made.answer.judgements = [Judgement(f"{IN_A_NAME}.png", *shares)]
+        return made
+
+    before, after, look = said(1.0, names), said(1.5, names[::-1]), Look()
+    lines = [*map(str, ResultLines(after, 400, look, before, brief=brief)), history_line(after, look, True, 400)]
+    text = "\n".join(lines)
+    assert UNSAFE.search(text.replace("\n", "")) is None, text.encode("unicode_escape")
+    assert "changed" in text and text.count(MARK) > 20
