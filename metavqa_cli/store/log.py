@@ -68,7 +68,7 @@ def seal(path: Path) -> None:
 def measure(path: Path, up_to: int = sys.maxsize) -> tuple[int, str]:
     """Length in bytes and SHA-256 of the first ``up_to`` bytes of the log ``path``; of none, those of an empty one."""
     digest, length = hashlib.sha256(), 0
-    with suppress(FileNotFoundError), _opened(path) as log:
+    with suppress(FileNotFoundError), opened(path) as log:
         while block := log.read(min(BLOCK, up_to - length)):
             digest.update(block)
             length += len(block)
@@ -82,7 +82,7 @@ def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     kind that this version does not know. A log shorter than ``offset`` (made again) is read from its beginning.
     """
     try:
-        with _opened(path) as log:
+        with opened(path) as log:
             start = offset if log.seek(0, os.SEEK_END) >= offset else 0
             log.seek(start)
             events: list[Event] = []
@@ -100,7 +100,7 @@ def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
 def newest_first(path: Path) -> list[Event]:
     """The last hundred events or so, newest first, without reading a long log to its beginning."""
     try:
-        with _opened(path) as log:
+        with opened(path) as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
             lines = log.read().splitlines()
     except FileNotFoundError:
@@ -132,7 +132,7 @@ def newest(path: Path, kinds: Sequence[type[E]]) -> dict[type[E], E]:
 def _backwards(path: Path) -> Iterator[bytes]:
     """The whole lines of a file in blocks, the last block first; a line longer than a block comes in pieces."""
     try:
-        with _opened(path) as log:
+        with opened(path) as log:
             end, rest = log.seek(0, os.SEEK_END), b""
             while end > 0:
                 start = max(0, end - BLOCK)
@@ -154,7 +154,7 @@ def parse(line: bytes) -> Event | None:
         return None
 
 
-def _opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
     """The log ``path``. ``FileNotFoundError`` also where something else has its name: to open a pipe is to wait."""
     if not path.is_file():
         raise FileNotFoundError(ENOENT, "no log", str(path))

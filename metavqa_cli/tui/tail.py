@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metavqa_cli.schema.events import EVENTS, Event, from_record, is_sound
-from metavqa_cli.store.log import line_state
+from metavqa_cli.store.log import line_state, opened
 
 DECODER = json.JSONDecoder()
 MARK_BYTES = 64
@@ -92,7 +92,7 @@ class Tail:
         self._torn_bytes, self._given_up = 0, False
 
     def _read(self, limit: int | None) -> bytes:
-        with self.path.open("rb") as log:
+        with opened(self.path) as log:
             found = os.fstat(log.fileno())
             log.seek(self.offset - len(self._mark))
             if (found.st_dev, found.st_ino) != self._file or log.read(len(self._mark)) != self._mark:

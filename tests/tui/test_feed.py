@@ -529,3 +529,8 @@ def test_a_validation_that_is_no_number_is_never_the_best(workspace: Workspace) 
     for number, accuracy in enumerate((float("nan"), 20.0, float("nan"), 10.0)):
         run.append(ValidationMeasured(number, {"accuracy": accuracy}))
     assert only(workspace).accuracy == 20.0
+
+
+def test_a_pipe_in_place_of_a_log_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "events.jsonl")
+    assert Tail(tmp_path / "events.jsonl").poll() == []

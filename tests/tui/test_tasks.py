@@ -45,7 +45,10 @@ def task(number: int, pairs: int = 8, answers: int = 2, **changes: Any) -> Task:
                 **{**usual, **changes})  # fmt: skip
 
 
-def build(root: Path, name: str = "made", tasks: int = 6, *, images: bool = True, encoder: Any = "x") -> Path:
+ENCODER = {"model": "x"}
+
+
+def build(root: Path, name: str = "made", tasks: int = 6, *, images: bool = True, encoder: Any = ENCODER) -> Path:
     """A dataset with images, made by hand."""
     folder = Workspace(root).dataset_dir(name)
     folder.mkdir(parents=True)
