@@ -184,10 +184,10 @@ def _began(pid: int) -> int | None:
         return UNKNOWN
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+    except PermissionError:  # it is there, and somebody else's
+        return UNKNOWN
+    except (OSError, OverflowError):
         return None
-    except PermissionError:
-        pass
     return UNKNOWN
 
 

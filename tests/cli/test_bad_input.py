@@ -73,8 +73,16 @@ def enormous(path: Path) -> None:
 BAD: list[tuple[str, Callable[[Path], None], str]] = [
     ("zero.png", zero_bytes, "is empty (0 bytes); copy it again"),
     ("half.png", cut_off, "is damaged"),
-    ("noise.png", scrambled, "is not an image that can be read; convert it to PNG or JPEG"),
-    ("text.jpg", text, "is not an image that can be read; convert it to PNG or JPEG"),
+    (
+        "noise.png",
+        scrambled,
+        "is not an image that can be read (PNG, JPEG, GIF, WebP, BMP, TIFF or PPM); convert it to PNG or JPEG",
+    ),
+    (
+        "text.jpg",
+        text,
+        "is not an image that can be read (PNG, JPEG, GIF, WebP, BMP, TIFF or PPM); convert it to PNG or JPEG",
+    ),
     ("enormous.png", enormous, "has too many pixels (more than 100,000,000); make it smaller"),
 ]
 
@@ -274,7 +282,7 @@ def test_a_classifier_file_is_never_overwritten_by_a_failure(metavqa: Terminal, 
 @contextmanager
 def no_space(names: list[str], number: int = errno.ENOSPC) -> Iterator[None]:
     """A disk on which files whose name ends in one of ``names`` can be begun but not finished."""
-    real = atomic._sync
+    real = atomic.sync_file
 
     def sync(path: Path) -> None:
         if path.name.endswith(tuple(names)):
@@ -282,7 +290,7 @@ def no_space(names: list[str], number: int = errno.ENOSPC) -> Iterator[None]:
         real(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(atomic, "_sync", sync)
+        patch.setattr(atomic, "sync_file", sync)
         yield
 
 
@@ -382,7 +390,8 @@ def test_bad_input_in_a_real_process(metavqa: Terminal, tmp_path: Path) -> None:
     done = python(*here, "predict", str(file), str(bad), *photos(1), "--json", cwd=tmp_path, **home)
     assert done.code == 1
     assert [image["image"] for image in json.loads(done.out)] == photos(1)
-    assert done.err == f"error: {bad} is not an image that can be read; convert it to PNG or JPEG\n"
+    known = "PNG, JPEG, GIF, WebP, BMP, TIFF or PPM"
+    assert done.err == f"error: {bad} is not an image that can be read ({known}); convert it to PNG or JPEG\n"
     assert_refused(python(*here, "ask", "", *photos(1), cwd=tmp_path, **home), 2, "the question is empty")
 
 

@@ -793,6 +793,7 @@ def test_an_odd_value_is_named_and_when_it_is_mended_everything_goes_on(root: Pa
 
     async def steps(pilot: "Pilot[Any]", room: SweepRoom) -> None:
         for odd, words in (({"gamma": float("nan")}, "gamma is nan"), ({"sampler": {}}, "sampler is {}")):
+            (run.path / "result.json").write_text(kept)
             rewrite(run, "result.json", **odd)
             await until(pilot, lambda words=words: words in room.troubles.get("measured", ""))
         (run.path / "result.json").write_text(kept)
