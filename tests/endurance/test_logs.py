@@ -18,7 +18,7 @@ EXTRA_MB = 60  # that curves of any log may take beside those of a small one
 def test_a_long_log_is_shown_at_once_and_read_on_in_bounded_looks(tmp_path: Path) -> None:
     """Its last step is known from the first look, its best validation when all is read."""
     workspace = Workspace(tmp_path)
-    run = long_run(workspace, CI_BYTES)
+    run = long_run(workspace, CI_BYTES // 2)
     feed, now = RunsFeed(workspace), time.time()
     (first,) = feed.read(now)
     assert feed.behind and first.step == last_step(run) and first.total_steps == 100_000_000
