@@ -217,6 +217,7 @@ def test_no_damage_goes_unnoticed(world: Workspace, name: str) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(2 * 3600)
 @pytest.mark.parametrize("name", KINDS)
 def test_no_damage_at_all_goes_unnoticed(world: Workspace, name: str) -> None:
     """Every bit and every length of small files; samples of others, more of their heads. Prints what it counted."""

@@ -112,6 +112,7 @@ def test_it_does_not_matter_where_and_how_it_stopped(method: str, how: str, tmp_
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(2 * 3600)
 def test_it_matters_to_no_training_where_and_how_it_stopped(tmp_path: Path) -> None:
     tried = 0
     for method in METHODS:
