@@ -51,6 +51,8 @@ VALUES: dict[str, dict[str, Any]] = {
 OPTIONS = [word for section, values in VALUES.items() for key, value in values.items()
            for word in ("--set", f"{section}.{key}={list(value) if isinstance(value, tuple) else value}")]  # fmt: skip
 CPU = torch.device("cpu")
+WHOLE = {"fingerprint": "0", "recipe": {"dataset": {}, "clip": {}}, "encoder": None, "summary": {}}
+"""What a manifest made by hand needs besides its name and version."""
 ENCODER = "metavqa_cli.engine.session.load_encoder"  # what to replace by `loaded_encoder`
 
 

@@ -16,6 +16,7 @@ from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.taskset import Task, TaskSet, dump_tasks
 from tests.cli.pipeline import data
 from tests.cli.terminal import Terminal, assert_refused, python
+from tests.miniature import WHOLE
 
 HUES = {"red": (250, 10, 10), "blue": (10, 10, 250), "green": (10, 250, 10)}
 CAR = Task(
@@ -26,13 +27,6 @@ CAR = Task(
 BOAT = replace(CAR, question="What color is the boat?", template="the boat is {}", split="train", novelty=None)
 CARTS = replace(CAR, question="How many carts are there?", template="there are {} carts", family="count")
 TASKS = (CAR, BOAT, CARTS)
-
-WHOLE = {
-    "fingerprint": "0",
-    "recipe": {"dataset": {}, "clip": {}},
-    "encoder": None,
-    "summary": {},
-}  # what a manifest has besides
 
 
 @pytest.fixture(autouse=True)

@@ -16,15 +16,9 @@ from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.taskset import Task, TaskSet, dump_tasks
 from tests.cli.pipeline import data
 from tests.cli.terminal import Done, Terminal, assert_refused
+from tests.miniature import WHOLE
 
 TASK = Task("What is it?", "it is {}", ("a", "b"), (("00/1", 0),), (("00/2", 1),), "train")
-
-WHOLE = {
-    "fingerprint": "0",
-    "recipe": {"dataset": {}, "clip": {}},
-    "encoder": {},
-    "summary": {},
-}  # what a manifest has besides
 
 
 @pytest.fixture
@@ -34,7 +28,9 @@ def folder(workspace: Workspace) -> Path:
     for number in (1, 2):
         Image.new("RGB", (9, 9), (number, 0, 0)).save(made / "images" / "00" / f"{number}.png")
     dump_tasks(made / "tasks.jsonl", TaskSet((TASK,)))
-    (made / "dataset.json").write_text(json.dumps({"schema_version": 1, **WHOLE, "files": describe_files(made)}))
+    (made / "dataset.json").write_text(
+        json.dumps({"schema_version": 1, **WHOLE, "encoder": {}, "files": describe_files(made)})
+    )
     return made
 
 

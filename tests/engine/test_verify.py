@@ -23,15 +23,9 @@ from metavqa_cli.store.images import ImageFile, write_index
 from metavqa_cli.store.sealed import write_sealed
 from metavqa_cli.store.workspace import Workspace
 from metavqa_cli.tasks.taskset import Task, TaskSet, dump_tasks
+from tests.miniature import WHOLE
 
 IMAGES = [f"00{n // 2}/{n}" for n in range(6)]  # three folders of two
-
-WHOLE = {
-    "fingerprint": "0",
-    "recipe": {"dataset": {}, "clip": {}},
-    "encoder": None,
-    "summary": {},
-}  # what a manifest has besides
 
 
 def tasks_of(images: list[str]) -> TaskSet:
