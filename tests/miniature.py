@@ -101,7 +101,7 @@ def exhaust(events: Any) -> list[Event]:
 def copy(root: Path, *, with_runs: bool = True) -> Workspace:
     """A copy of the finished workspace that a test may change; only the image files are shared, not copied."""
     source = finished()
-    skipped = ("images", ".*.lock", *(() if with_runs else ("runs",)))
+    skipped = ("images", ".*.lock", ".*.lock.json", *(() if with_runs else ("runs",)))
     shutil.copytree(source.root, root, ignore=shutil.ignore_patterns(*skipped))
     (root / "datasets" / NAME / "images").symlink_to(source.dataset_dir(NAME) / "images")
     return Workspace(root)

@@ -3,7 +3,9 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
+from errno import EINVAL
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from metavqa_cli.schema.events import EVENTS, Event, from_record, is_sound
@@ -126,8 +128,11 @@ class Tail:
 
 
 def stamp_of(path: Path) -> Stamp:
-    """What changes when a file is written or replaced: device, inode, size and time (ns). ``OSError`` if it is gone."""
+    """What changes when a file is written or replaced: device, inode, size and time (ns). ``OSError`` if it is gone, or
+    no file: to read a pipe is to wait."""
     found = path.stat()
+    if not S_ISREG(found.st_mode):
+        raise OSError(EINVAL, "it is not a file", str(path))
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from metavqa_cli.engine.predictions import ANSWERS
+from metavqa_cli.engine.verify import describe_files
 from metavqa_cli.store import removal, runs
 from metavqa_cli.store.tensors import load_tensors, save_tensors
 from metavqa_cli.store.workspace import Workspace
@@ -18,6 +19,7 @@ from tests.cli.pipeline import data, furnished
 from tests.cli.terminal import Terminal, assert_refused
 from tests.engine.test_evaluate import ROW_KEYS, annotate
 from tests.miniature import OPTIONS
+from tests.old_format import rewrite
 from tests.tasks.test_soft_accuracy import person_by_person
 
 alone = partial(assert_refused, alone=True)
@@ -148,6 +150,7 @@ def test_a_dataset_without_kinds_has_no_breakdown(metavqa: Terminal, full: Works
     file = full.dataset_dir("mini") / "tasks.jsonl"
     tasks = [{**json.loads(line), "family": ""} for line in file.read_text("utf-8").splitlines()]
     file.write_text("".join(json.dumps(task) + "\n" for task in tasks), "utf-8")
+    rewrite(file.with_name("dataset.json"), files=describe_files(file.parent))
     assert_refused(metavqa("eval", "--dataset", "mini", "--by", "kind"), 2, "'mini' tells no kinds of questions")
 
 

@@ -227,7 +227,8 @@ def test_no_damage_at_all_goes_unnoticed(world: Workspace, name: str) -> None:
         most = 200 if name in SLOW else 16_000
         bits = range(8 * len(data)) if 8 * len(data) <= most else sorted(chosen.sample(range(8 * len(data)), most))
         yield from flips(data, bits)
-        yield from flips(data, sorted(chosen.sample(range(8 * min(1200, len(data))), most // 4)))
+        heads = range(8 * min(1200, len(data)))
+        yield from flips(data, sorted(chosen.sample(heads, min(most // 4, len(heads)))))
         lengths = range(len(data)) if len(data) <= most // 4 else sorted(chosen.sample(range(len(data)), most // 4))
         yield from others(data, lengths)
 

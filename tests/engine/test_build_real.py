@@ -14,7 +14,7 @@ from metavqa_cli.engine import embedding
 from metavqa_cli.engine.build import build_dataset
 from metavqa_cli.engine.dataset import DatasetFolder, open_dataset
 from metavqa_cli.engine.embedding import Shard
-from metavqa_cli.engine.site import TASK_INDEX, TASK_LOCK
+from metavqa_cli.engine.site import TASK_INDEX, TASK_LOCK, held
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, UsageError
 from metavqa_cli.schema.events import DatasetBuilt, Event, Narrated, Reused
 from metavqa_cli.store import locks, shards
@@ -270,11 +270,12 @@ def test_few_questions_leave_one_for_validation(workspace: Workspace, data: Path
 
 def test_what_a_killed_replacement_did_not_delete_is_deleted_later(workspace: Workspace, data: Path) -> None:
     build(workspace, data)
-    kept = [".tmp-0123abcd-other-mine", ".tmp-0123abcd-mine.b"]
-    for name in (".tmp-0123abcd-mine", *kept):
+    at_work = ".tmp-0123abcd-mine.b"
+    for name in (".tmp-0123abcd-mine", ".tmp-0123abcd-other-mine", at_work):
         (workspace.datasets_dir / name / "images").mkdir(parents=True)
-    assert build(workspace, data) == [Reused("dataset", "mine")]
-    assert sorted(path.name for path in workspace.datasets_dir.iterdir() if path.is_dir()) == sorted([*kept, "mine"])
+    with held(workspace.dataset_dir("mine.b")):
+        assert build(workspace, data) == [Reused("dataset", "mine")]
+    assert sorted(path.name for path in workspace.datasets_dir.iterdir() if path.is_dir()) == [at_work, "mine"]
 
 
 def test_another_picture_under_the_same_name_is_another_fingerprint(tmp_path: Path, data: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from metavqa_cli.base_network.layout import WeightLayout
 from metavqa_cli.engine.classifier import Classifier, check_encoder, judge, load_classifier, save_classifier
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError, UsageError
+from metavqa_cli.store.sealed import NewerError
 from metavqa_cli.store.tensors import load_tensors, save_tensors
 from tests import miniature
 
@@ -105,7 +106,6 @@ def test_a_model_of_another_kind_is_refused_by_name() -> None:
 
 
 CHANGES: list[tuple[str, Any, str]] = [
-    ("version", 2, "written by a newer metavqa and has schema version 2"),
     ("kind", "cat", "holds a cat"),
     ("answers", ["red"], "at least two different answers"),
     ("answers", "red,blue", "answers is 'red,blue'"),
@@ -127,6 +127,14 @@ def test_a_header_that_makes_no_sense_is_refused(name: str, value: object, words
     with pytest.raises(JobError, match=words) as found:
         load_classifier(file)
     assert str(file) in str(found.value) and "`metavqa generate`" in str(found.value)
+
+
+def test_a_later_version_is_refused_by_its_number(file: Path) -> None:
+    tensors, header = load_tensors(file)
+    save_tensors(file, tensors, {**header, "version": 2})
+    with pytest.raises(NewerError, match=r"a newer metavqa and has schema version 2.*upgrade") as found:
+        load_classifier(file)
+    assert str(file) in str(found.value)
 
 
 @pytest.mark.parametrize("name", ["layout", "question", "answers", "encoder", "gamma", "seed", "sampler", "runs"])

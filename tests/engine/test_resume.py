@@ -105,8 +105,10 @@ def test_five_and_five_resumed_steps_equal_ten(method: str, tmp_path: Path) -> N
     compare(method, plan(ema=ema, checkpoint_seconds=EVERY_STEP), tmp_path)
 
 
-@pytest.mark.parametrize(("method", "how"), zip(("hvae task", "ldm", "hnet-maml", "film", "regression", "mnet-maml",
-                                                 "hvae weights"), HOWS, strict=True))  # fmt: skip
+VARIED = ("hvae task", "ldm", "hnet-maml", "film", "regression", "mnet-maml", "hvae weights")
+
+
+@pytest.mark.parametrize(("method", "how"), [*zip(VARIED, HOWS, strict=True)])
 def test_it_does_not_matter_where_and_how_it_stopped(method: str, how: str, tmp_path: Path) -> None:
     compare(method, plan(**HOWS[how], checkpoint_seconds=EVERY_STEP), tmp_path)
 

@@ -425,9 +425,9 @@ def test_an_evaluation_with_an_odd_value_is_named_and_left_out(
 def test_unfinished_cells_and_other_kinds_are_passed_over(workspace: Workspace) -> None:
     run = Run(workspace.runs_dir / sweeps.cell(LDM).id)
     (run.path / "result.json").unlink()
-    shutil.copytree(miniature.run("hvae").path, workspace.runs_dir / "hvae-1")
+    hvae = Run(shutil.copytree(miniature.run("hvae").path, workspace.runs_dir / miniature.run("hvae").id))
     found = read(workspace)
-    assert not found.problems and not {run.id, "hvae-1"} & {one.run for one in found.measured}
+    assert not found.problems and not {run.id, hvae.id} & {one.run for one in found.measured}
 
 
 def test_a_cell_that_vanishes_between_two_looks_is_named_if_it_was_asked_for(workspace: Workspace) -> None:

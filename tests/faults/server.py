@@ -5,6 +5,7 @@ one thread, so a child is as good as a fresh process, but ready in milliseconds;
 is tested is what a person runs.
 """
 
+import ctypes
 import json
 import os
 import resource
@@ -20,14 +21,14 @@ from typing import Any
 from tests.faults.disk import Disk, Fault
 
 GIVEN_UP = 300.0  # seconds; a child that has not ended by then hangs
-NOBODY = 65534
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 
 @dataclass(frozen=True)
 class Request:
     """Run ``commands`` one after the other, in ``cwd``, with ``fault`` in the folder ``root``.
 
-    ``delay``: seconds after which ``signal`` is sent. ``largest``: bytes that a file may have. ``nobody``: without a
+    ``delay``: seconds after which ``signal`` is sent. ``largest``: bytes that a file may have. ``powerless``: without a
     superuser's privileges, if it has them.
     """
 
@@ -38,7 +39,7 @@ class Request:
     delay: float | None = None
     signal: int = signal.SIGKILL
     largest: int | None = None
-    nobody: bool = False
+    powerless: bool = False
     watched: bool = True
 
 
@@ -70,9 +71,8 @@ def child(request: Request, reports: int, printed: tuple[int, int]) -> None:
         raw(reports, (json.dumps(words) + "\n").encode())
 
     raw = os.write
-    if request.nobody and os.getuid() == 0:
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+    if request.powerless:
+        _give_up_powers()
     disk = None
     if request.watched:
         disk = Disk(request.root, request.fault, lambda kind, place: say(kind, place))
@@ -155,6 +155,13 @@ def main() -> None:
         for line in sys.stdin:
             answers.write(json.dumps(asdict(run(_parsed(json.loads(line)), Path(folder)))) + "\n")
             answers.flush()
+
+
+def _give_up_powers() -> None:
+    """To root without capabilities, the modes of files apply as they do to other users (capabilities(7))."""
+    header, none = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    if ctypes.CDLL(None, use_errno=True).capset(header, none):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _parsed(values: dict[str, Any]) -> Request:

@@ -132,7 +132,7 @@ def test_a_folder_that_may_not_be_written_and_then_may() -> None:
         for path in places:
             path.chmod(0o555 if path.is_dir() else 0o444)
         try:
-            done = ended(root, *LISTINGS, case.command, nobody=True, watched=False)
+            done = ended(root, *LISTINGS, case.command, powerless=True, watched=False)
         finally:
             for path in places:
                 path.chmod(0o755 if path.is_dir() else 0o644)

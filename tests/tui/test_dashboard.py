@@ -583,8 +583,8 @@ def test_ten_thousand_runs_are_listed_while_keys_answer(tmp_path: Path) -> None:
         folder = workspace.runs_dir / f"ldm-{n:08x}"
         folder.mkdir()
         (folder / "run.json").write_text(
-            '{"kind": "ldm", "key": "0", "parents": {}, "dataset": {"name": "d"}, "schema_version": 1, '
-            f'"created": "2026-01-01T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}+00:00"}}'
+            '{"kind": "ldm", "key": "0", "parents": {}, "dataset": {"name": "d", "fingerprint": "f"}, '
+            f'"schema_version": 1, "created": "2026-01-01T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}+00:00"}}'
         )
     app = make_app(workspace.root, look_seconds=3600)
     waits: list[float] = []

@@ -207,7 +207,7 @@ def test_a_log_that_cannot_be_read_is_said_in_a_sentence_until_it_can(tmp_path: 
     tail = Tail(tmp_path / "events.jsonl")
     tail.path.mkdir()
     assert tail.poll() == []
-    assert tail.trouble == f"cannot read {tail.path}: Is a directory"
+    assert tail.trouble == f"cannot read {tail.path}: it is not a file"
     tail.path.rmdir()
     tail.path.write_bytes(line(step(1)))
     assert tail.poll() == [step(1)] and tail.trouble is None

@@ -618,7 +618,7 @@ def test_delete_of_a_running_run_is_refused(
         await go_to(pilot, dashboard, HVAE)
         await pilot.press("d")
         await answered(pilot, dashboard, f"remove {HVAE}", "y")
-        await told(pilot, dashboard, "stop it before removing it")
+        await told(pilot, dashboard, f"run {HVAE} is in use by process {holder.pid} on ")
         assert (workspace.runs_dir / HVAE / "run.json").is_file()
 
     play(dashboard, script)

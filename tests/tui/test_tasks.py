@@ -522,7 +522,7 @@ def test_corrupt_and_missing_images_say_so_in_their_places(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("encoder", "words"), [(None, "tasks only, no images; build it without --tasks-only"), ("x", "are gone")]
+    ("encoder", "words"), [(None, "tasks only, no images; build it without --tasks-only"), ({"model": "x"}, "are gone")]
 )
 def test_a_dataset_without_images_says_why(tmp_path: Path, encoder: Any, words: str) -> None:
     async def work() -> None:
@@ -609,7 +609,7 @@ def test_a_tasks_file_that_was_never_sound_is_told_in_place_of_the_list(tmp_path
 
 def test_a_tasks_file_that_is_missing_is_told(tmp_path: Path) -> None:
     (build(tmp_path) / "tasks.jsonl").unlink()
-    assert "tasks.jsonl is missing" in " ".join(once(make_app(tmp_path, room="tasks"), (200, 40)).text.split())
+    assert "tasks.jsonl is missing" in " ".join(once(make_app(tmp_path, room="tasks"), (400, 40)).text.split())
 
 
 def test_a_damaged_evaluation_is_named_and_the_tasks_stay(tmp_path: Path) -> None:

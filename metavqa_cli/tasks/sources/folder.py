@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from metavqa_cli.schema.config import Dataset
 from metavqa_cli.schema.errors import JobError, MissingError, UsageError
 from metavqa_cli.schema.strict import kind
+from metavqa_cli.schema.text import neutral
 from metavqa_cli.tasks.kinds import kind_of
 from metavqa_cli.tasks.prompts import to_template
 from metavqa_cli.tasks.protocol import group_instances
@@ -140,7 +141,8 @@ def _table(path: Path, text: str) -> Iterator[Row]:
                 yield line, dict(zip(header, cells, strict=True))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise JobError(f"{path}, line {line}: {error}; mend the quotes in this row") from None
+        what = neutral(str(error), one_line=True)
+        raise JobError(f"{path}, line {line}: {what}; mend the quotes in this row") from None
 
 
 def _delimiter(path: Path, text: str) -> str:
