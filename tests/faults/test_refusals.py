@@ -127,6 +127,7 @@ def test_a_disk_that_is_really_full(small_disk: Path, left: int) -> None:
 
 def test_a_folder_that_may_not_be_written_and_then_may() -> None:
     case = cases()["train multitask"]
+    undisturbed(case.name)
     with started(case) as root:
         places = [root, *(path for path in root.rglob("*") if not path.is_symlink())]
         for path in places:

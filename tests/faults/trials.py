@@ -86,13 +86,14 @@ def undisturbed(name: str) -> Undisturbed:
 
 def broken_off(case: Case, **how: Any) -> tuple[Ended, list[str]]:
     """Run ``case`` with a fault (``how`` as in ``server.Request``); how it ended, and what was lost by it."""
+    wanted = undisturbed(case.name)  # before: there is one arena
     with started(case) as root:
         before = contents(root)
         first = ended(root, case.command, **how)
         losses = [f"half a file: {fault}" for fault in torn(root)]
-        losses += _changed(before, contents(root), undisturbed(case.name).contents)
+        losses += _changed(before, contents(root), wanted.contents)
         if first.codes[:1] == [0]:  # what was said to be done is done
-            losses += _differences(undisturbed(case.name).contents, contents(root))
+            losses += _differences(wanted.contents, contents(root))
         return first, [*losses, *repeated(case, root)]
 
 

@@ -60,7 +60,8 @@ class Tmux:
 def session(folder: Path, args: Sequence[str], size: tuple[int, int] = (120, 36), **environment: str) -> Iterator[Tmux]:
     """``metavqa ARGS`` in tmux, then a line "left with CODE"; the server is ended with the body."""
     tmux = Tmux(folder / "tmux")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("METAVQA_", "TMUX"))}
+    others = ("METAVQA_", "TMUX", "COLUMNS", "LINES")  # the size is tmux's to say
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     program = f"'{sys.executable}' -m metavqa_cli {' '.join(args)}; echo left with $?; exec sleep 600"
     command = ["tmux", "-S", str(tmux.socket), "-f", "/dev/null", "new-session", "-d", "-x", str(size[0]), "-y",
                str(size[1]), program]  # fmt: skip
