@@ -43,6 +43,7 @@ INTERRUPTED = 130  # exit code
 FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 WARM_SECONDS = 0.5  # after the first paint: what rooms and forms need is imported beside, before it is asked for
 SLOW_SECONDS = 3.0  # after which the screen says that the workspace does not answer
+NO_COLOR, SAFE, ASCII = NoColor(), SafeFilter(), AsciiFilter()  # one of each: a line keeps what a filter made of it
 COMMON_HELP = "Every room has a command that shows the same without a dashboard: metavqa tui --help lists them."
 
 
@@ -146,8 +147,8 @@ class Dashboard(App[int]):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         usual = super().get_line_filters()
-        filters = [NoColor() if isinstance(one, Monochrome) else one for one in usual]  # greys are colours as well
-        return [*filters, SafeFilter(), *([AsciiFilter()] if self.look.ascii else [])]
+        filters = [NO_COLOR if isinstance(one, Monochrome) else one for one in usual]  # greys are colours as well
+        return [*filters, SAFE, *([ASCII] if self.look.ascii else [])]
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         for name, (key, title) in ROOMS.items():

@@ -148,3 +148,11 @@ def test_a_hostile_answer_steers_nothing(brief: bool) -> None:
     text = "\n".join(lines)
     assert UNSAFE.search(text.replace("\n", "")) is None, text.encode("unicode_escape")
     assert "changed" in text and text.count(MARK) > 20
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_what_the_gates_made_of_a_line_is_kept(plain: bool, tmp_path: Path) -> None:
+    """By the gate itself: with new ones for every frame, every line would be made and cut anew each time."""
+    app = make_app(tmp_path, ascii=plain, color=not plain)
+    first, second = app.get_line_filters(), app.get_line_filters()
+    assert [*map(id, first)] == [*map(id, second)] and any(isinstance(one, SafeFilter) for one in first)
