@@ -13,7 +13,7 @@ from pathlib import Path
 
 from metavqa_cli.clip.tiny import identity
 from metavqa_cli.engine.manifest import read_manifest
-from metavqa_cli.engine.run_audit import LATER, Finding, Problem, audit_run
+from metavqa_cli.engine.run_audit import LATER, Finding, Problem, audit_run, reason
 from metavqa_cli.engine.site import MANIFEST, RECIPE, TASK_INDEX, file_sizes
 from metavqa_cli.engine.verify import verify_dataset
 from metavqa_cli.schema.errors import JobError, MetaVQAError, MissingError
@@ -96,7 +96,7 @@ def verify_files(paths: Iterable[Path]) -> Audit:
         except NewerError as error:
             findings.append(Finding(str(path), "newer", str(error), LATER, path=path))
         except (JobError, OSError) as error:
-            findings.append(Finding(str(path), "damaged", str(error), remedy, path=path))
+            findings.append(Finding(str(path), "damaged", reason(error), remedy, path=path))
     return Audit(0, 0, size, tuple(findings))
 
 
@@ -132,7 +132,7 @@ def _dataset_audited(path: Path, used: bool) -> Generator[Event, None, list[Find
     except NewerError as error:
         return [Finding(f"{name}/{MANIFEST}", "newer", str(error), LATER, path=path / MANIFEST)]
     except (MetaVQAError, OSError) as error:
-        return [Finding(f"{name}/{MANIFEST}", "damaged", str(error), again, path=path / MANIFEST)]
+        return [Finding(f"{name}/{MANIFEST}", "damaged", reason(error), again, path=path / MANIFEST)]
     for difference in report.differences:
         problem: Problem = "missing" if difference.problem in ("missing", "gone") else "damaged"
         detail = f"{difference.problem}: {difference.detail}"

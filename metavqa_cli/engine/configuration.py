@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metavqa_cli.schema.errors import UsageError
+from metavqa_cli.schema.errors import JobError, UsageError
 from metavqa_cli.store.home import own_folder
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def file_layers(config_file: Path | None) -> "list[Layer]":
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The values of a TOML file; ``UsageError`` says where it cannot be read."""
+    """The values of a TOML file; ``UsageError`` says why there are none, ``JobError`` where the disk is at fault."""
     from metavqa_cli.schema.strict import parse_toml
 
     try:
@@ -84,8 +84,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not UTF-8 text; save it as UTF-8") from None
     except ValueError as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"cannot read {path}: {error.strerror}; `metavqa config init` writes a new one") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; name a file that you may read") from None
+    except OSError as error:  # the disk or the system is at fault, not what was typed
+        raise JobError(f"cannot read {path}: {error.strerror}; it may still be whole: run the command again") from None
 
 
 def _nested(dotted: str, value: Any) -> dict[str, Any]:

@@ -41,6 +41,11 @@ class Finding:
         return self.problem not in HARMLESS
 
 
+def reason(error: Exception) -> str:
+    """Why an artefact is damaged, in words."""
+    return f"it cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+
+
 def audit_run(run: Run) -> Iterator[Finding]:
     """Everything about ``run`` that is not as it should be. A file that cannot be read is damaged."""
     again = f"restore it, or make the run again: `metavqa runs rm {run.id} --force`, and the command that made it"
@@ -61,7 +66,7 @@ def audit_run(run: Run) -> Iterator[Finding]:
         except MissingError as error:
             yield _finding(run, name, "missing", str(error), again)
         except (MetaVQAError, OSError) as error:
-            yield _finding(run, name, "damaged", str(error), again)
+            yield _finding(run, name, "damaged", reason(error), again)
 
     yield from looked("run.json", run.manifest)
     if "run.json" in whole:

@@ -343,3 +343,11 @@ def test_hidden_folders_are_no_runs(world: Workspace) -> None:
         assert returned(audit.verify_workspace(world)).bad == ()
     finally:
         hidden.rmdir()
+
+
+def test_what_the_system_does_not_give_is_said_in_words() -> None:
+    memory = Path("/proc/self/mem")  # its first page is nobody's: reading it is an input/output error
+    if not memory.exists():
+        pytest.skip("there is no /proc")
+    (found,) = audit.verify_files([memory]).findings
+    assert (found.problem, found.detail) == ("damaged", "it cannot be read: Input/output error")
