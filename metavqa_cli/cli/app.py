@@ -12,6 +12,7 @@ import typer
 from metavqa_cli.cli import ask, config, console, dataset, env, evaluate, identify, quickstart, runs, train, tui, verify
 from metavqa_cli.cli.console import Color
 from metavqa_cli.cli.failures import INTERRUPTED, explain
+from metavqa_cli.cli.interrupts import Insistent
 from metavqa_cli.cli.options import chosen, hoist
 from metavqa_cli.schema.errors import JobError
 
@@ -92,7 +93,8 @@ def run(args: Sequence[str]) -> int:
     app.rich_markup_mode = "rich" if console.is_terminal("stdout") and "--ascii" not in args else None
     try:
         args = hoist(args)
-        code = app(args, prog_name="metavqa", standalone_mode=False)
+        with Insistent():
+            code = app(args, prog_name="metavqa", standalone_mode=False)
         _part()
         sys.stdout.flush()
     except SystemExit as done:  # shell completion, or a reader that closed the pipe
