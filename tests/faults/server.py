@@ -71,7 +71,7 @@ def child(request: Request, reports: int, printed: tuple[int, int]) -> None:
         raw(reports, (json.dumps(words) + "\n").encode())
 
     raw = os.write
-    if request.powerless:
+    if request.powerless and os.getuid() == 0:
         _give_up_powers()
     disk = None
     if request.watched:
