@@ -97,6 +97,27 @@ class _Stopped(Exception):
     """The person, or a failure of the program, ended the download; parts stay."""
 
 
+class _Gate:
+    """What one file's thread enters for every change to the folder. Shut, it raises ``_Stopped``."""
+
+    def __init__(self) -> None:
+        self._lock, self._is_shut = threading.RLock(), False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._is_shut:
+            self._lock.release()
+            raise _Stopped
+
+    def __exit__(self, *raised: object) -> None:
+        self._lock.release()
+
+    def shut(self) -> None:
+        """Let nobody in any more; waits for a change that has begun."""
+        with self._lock:
+            self._is_shut = True
+
+
 class _Crew:
     """Threads that each take the next file of the order, and the queue through which they tell what happens."""
 
@@ -108,6 +129,7 @@ class _Crew:
         self.recorded = read_checksums(order.folder)
         self.lock = threading.Lock()
         self.ended = threading.Event()
+        self.gates = {archive.name: _Gate() for archive in order.archives}
         self.last: dict[str, float] = {}
         names = range(max(1, min(order.jobs, len(order.archives))))
         # Daemons: one that waits for a silent server must not keep the program from ending.
@@ -131,8 +153,10 @@ class _Crew:
                 yield event
 
     def stop(self) -> None:
-        """Ask the threads to end; they do at their next byte, or are left waiting for it."""
+        """Ask the threads to end; they do at their next byte, or are left waiting for it and change nothing then."""
         self.ended.set()
+        for gate in self.gates.values():
+            gate.shut()
         for thread in self.threads:
             thread.join(GOODBYE_SECONDS)
 
@@ -176,7 +200,7 @@ class _Crew:
             fetch.tidy(path)
         else:
             patience = Patience(self.order.retries, sleep=self.order.sleep or self._sleep)
-            fetched = fetch.fetch(wanted, path, self._tell, patience)
+            fetched = fetch.fetch(wanted, path, self._tell, patience, self.gates[archive.name])
             sha256, state = fetched.sha256, "resumed" if fetched.resumed_at else "downloaded"
         self._record(archive, sha256)
         self._tell(Narrated(f"{archive.name} is complete: {archive.size} bytes, sha256 {sha256}"))
@@ -184,7 +208,7 @@ class _Crew:
 
     def _record(self, archive: Archive, sha256: str) -> None:
         known = Checksum(archive.size, sha256)
-        with self.lock:
+        with self.gates[archive.name], self.lock:
             if self.recorded.get(archive.name) != known:
                 self.recorded[archive.name] = known
                 write_checksums(self.order.folder, self.recorded)

@@ -8,6 +8,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from pathlib import Path
@@ -24,6 +25,8 @@ CHUNK = 1 << 18
 LEAST_RATE = 1000  # bytes a second; at it VQA v2 would take most of a year
 BACKOFF_SECONDS, LONGEST_BACKOFF, LONGEST_WAIT = 1.0, 60.0, 900.0
 Tell = Callable[[Event], None]
+Gate = AbstractContextManager[object]  # entered for every change to files, one inside another too
+OPEN: Gate = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -53,15 +56,18 @@ class Fetched:
     resumed_at: int
 
 
-def fetch(remote: Remote, path: Path, tell: Tell, patience: Patience | None = None) -> Fetched:
+def fetch(remote: Remote, path: Path, tell: Tell, patience: Patience | None = None, gate: Gate = OPEN) -> Fetched:
     """Bring ``remote`` to ``path``, from where an earlier fetch stopped; the caller makes sure that it is the only one.
 
     ``tell`` gets progress in bytes and, in words, every new attempt; an exception that it raises stops the fetch, with
-    the part kept. ``MissingError`` when the server does not have the file or cannot be reached, ``JobError`` when what
-    it sends is not the expected file, or when it cannot be written.
+    the part kept. So does one that ``gate`` raises when it is entered: files change only within it, so who shuts it
+    knows that nothing changes from then on, however long the server is silent.
+
+    ``MissingError`` when the server does not have the file or cannot be reached, ``JobError`` when what it sends is not
+    the expected file, or when it cannot be written.
     """
     patience = patience or Patience()
-    part = _Part(path, remote, tell)
+    part = _Part(path, remote, tell, gate)
     resumed_at = best = part.length
     failures = 0
     while part.length < remote.size:
@@ -120,8 +126,8 @@ def part_length(remote: Remote, path: Path) -> int:
 class _Part:
     """The unfinished file: how long it is, its running sha256, and the validator of what the server sent."""
 
-    def __init__(self, path: Path, remote: Remote, tell: Tell) -> None:
-        self.name, self.target, self.remote = path.name, path, remote
+    def __init__(self, path: Path, remote: Remote, tell: Tell, gate: Gate) -> None:
+        self.name, self.target, self.remote, self.gate = path.name, path, remote, gate
         self.path, self.note = _beside(path, ".part"), _beside(path, ".part.json")
         self.length = part_length(remote, path)
         self.validator = _noted_validator(_read_note(self.note)) if self.length else None
@@ -134,15 +140,16 @@ class _Part:
 
     def begin(self, validator: str | None) -> None:
         """Empty the part, then note what the server is about to send: a kill in between leaves an empty part."""
-        with explained(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_bytes(b"")
-        self.length, self.digest, self.validator = 0, hashlib.sha256(), validator
-        write_json(self.note, {"url": self.remote.url, "size": self.remote.size, "validator": validator})
+        with self.gate:
+            with explained(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.write_bytes(b"")
+            self.length, self.digest, self.validator = 0, hashlib.sha256(), validator
+            write_json(self.note, {"url": self.remote.url, "size": self.remote.size, "validator": validator})
 
     def append(self, chunk: bytes, file: IO[bytes]) -> None:
         """Add bytes at the end; what is on disk never lags behind ``length``."""
-        with explained(self.path):
+        with self.gate, explained(self.path):
             file.write(chunk)
             file.flush()
         self.digest.update(chunk)
@@ -150,8 +157,9 @@ class _Part:
 
     def discard(self) -> None:
         """Remove it: what it holds is not what was asked for."""
-        self.path.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
+        with self.gate:
+            self.path.unlink(missing_ok=True)
+            self.note.unlink(missing_ok=True)
         self.length, self.digest, self.validator = 0, hashlib.sha256(), None
 
     def finish(self) -> str:
@@ -163,7 +171,7 @@ class _Part:
                 f"{self.remote.url} has the sha256 {found}, but {expected} was expected; what was fetched is removed: "
                 "fetch it again, from another mirror, or correct what is expected (--sha256, checksums.json)"
             )
-        with explained(self.target):
+        with self.gate, explained(self.target):
             with self.path.open("rb+") as file:
                 os.fsync(file.fileno())
             self.path.replace(self.target)
@@ -258,7 +266,6 @@ def _receive(response: HTTPResponse, remote: Remote, part: _Part, timeout: float
                 begun, before = now, part.length
             if part.length + len(chunk) > remote.size:
                 break
-            # May raise: a job that was stopped while the read waited must not write any more.
             tell(ProgressMade(part.name, part.length, remote.size, "bytes"))
             part.append(chunk, file)
     if chunk:

@@ -218,6 +218,34 @@ def test_closing_the_generator_keeps_the_part_and_the_next_goes_on(
     assert server.firsts() == [None, had or None]
 
 
+@pytest.mark.parametrize("change", ["begin", "append", "discard", "finish"])
+def test_a_change_that_was_about_to_be_made_when_the_download_ended_is_not_made(
+    get: Downloads, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    get.folder.mkdir(parents=True)
+    (get.folder / "two.zip.part").write_bytes(b"as the next download has it")
+    reached, released, real = threading.Event(), threading.Event(), getattr(fetch._Part, change)
+
+    def late(part: Any, *given: Any) -> Any:
+        reached.set()
+        assert released.wait(20)
+        return real(part, *given)
+
+    monkeypatch.setattr(fetch._Part, change, late)
+    monkeypatch.setattr(verb, "GOODBYE_SECONDS", 0.0)
+    pins = {"two.zip": "0" * 64} if change == "discard" else {}
+    crew = verb._Crew(get.order(archives=FILES[1:2], pins=pins))
+    crew.start()
+    assert reached.wait(20)
+    crew.stop()
+    before = {name: (get.folder / name).read_bytes() for name in get.names()}
+    assert "two.zip.part" in before
+    released.set()
+    for thread in crew.threads:
+        thread.join(20)
+    assert {name: (get.folder / name).read_bytes() for name in get.names()} == before
+
+
 def test_a_full_disk_is_known_before_anything_is_asked_for(
     get: Downloads, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
