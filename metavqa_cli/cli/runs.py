@@ -102,14 +102,14 @@ def show(run: RunArgument, format: FormatOption = "auto", json: JsonOption = Fal
 @app.command()
 def rm(
     names: Annotated[list[str], typer.Argument(metavar="RUN...", autocompletion=complete_run, help="Ids of runs.")],
-    force: Annotated[bool, typer.Option("--force", help="Also remove runs that others were made from.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also remove runs that others may be made from.")] = False,
 ) -> None:
     """Remove runs. A run that others were made from is kept unless they are named too, or --force is given."""
     chosen = {run.id: run for run in (runs.get(workspace(), name) for name in names)}
     newest_first = [run for run in reversed(runs.list_runs(workspace())) if run.id in chosen]
     damaged = [run for run in chosen.values() if run not in newest_first]
     for run in [*newest_first, *damaged]:
-        removal.remove(run, force)
+        removal.remove(run, force, others=chosen)
         console.narrate(f"removed {run.id}")
 
 

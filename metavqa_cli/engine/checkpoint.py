@@ -47,7 +47,7 @@ class State:
     progress: Progress = field(default_factory=Progress)
 
     def save(self, run: Run) -> None:
-        """Write the checkpoint of ``run``."""
+        """Write the checkpoint of ``run``, which vouches for what the log says so far."""
         progress = self.progress
         tensors = {f"model/{name}": value for name, value in self.module.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in progress.best_state.items()}
@@ -58,7 +58,7 @@ class State:
         finite = progress.best if math.isfinite(progress.best) else None
         header = {"run": run.id, "step": progress.step, "best": finite, "best_step": progress.best_step,
                   "since_best": progress.since_best, "validated": progress.validated,
-                  "trend": self.finite.trend.to_dict()}  # fmt: skip
+                  "trend": self.finite.trend.to_dict(), "log": run.mark_log()}  # fmt: skip
         save_tensors(run.state_path, tensors, header)
 
     def restore(self, run: Run) -> None:

@@ -12,7 +12,7 @@ from metavqa_cli.store.container import SEAL
 from metavqa_cli.store.log_check import LogState, examine
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.sealed import NewerError, is_sealed
-from metavqa_cli.store.tensors import check_tensors, header_of, read_layout
+from metavqa_cli.store.tensors import check_tensors, header_of, read_header, read_layout
 
 Problem = Literal["damaged", "missing", "newer", "incomplete", "unsealed", "leftover", "torn"]
 HARMLESS: frozenset[Problem] = frozenset({"unsealed", "leftover", "torn"})
@@ -129,8 +129,20 @@ def _log_differs(run: Run, whole: dict[str, Any], sealed: bool, again: str) -> I
         yield _finding(run, name, "damaged", f"{found.unsealed:,} of its lines have no checksum", again)
     if found.run not in (None, run.id):
         yield _finding(run, name, "damaged", f"it is the log of the run {found.run!r}", again)
+    elif _is_cut(run):
+        detail = "lines that it had when the checkpoint was written are not there, or not in their place"
+        yield _finding(run, name, "damaged", detail, "restore it, or leave it so: the run goes on without them")
     if result is None and not run.is_held():
         yield from _ending_differs(run, found, again)
+
+
+def _is_cut(run: Run) -> bool:
+    """Whether the log is not the one that the checkpoint vouches for, as those of earlier versions do not."""
+    try:
+        told = read_header(run.state_path).get("log")
+    except (MetaVQAError, OSError):  # none, or a damaged one, which is said elsewhere
+        return False
+    return told is not None and not log.reaches(run.events_path, told)
 
 
 def _end_differs(run: Run, end: LogState) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ removes an ancestor holds that first and then looks for such runs: of the two, o
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
 from metavqa_cli.schema.errors import BusyError, JobError, MissingError, RemovedError, UsageError
@@ -18,10 +18,11 @@ from metavqa_cli.store.workspace import Workspace
 Parents = Mapping[str, Sequence[str]]
 
 
-def remove(run: Run, force: bool = False) -> None:
+def remove(run: Run, force: bool = False, others: Collection[str] = ()) -> None:
     """Delete a run. ``BusyError`` while it runs, or while a run is at work that is made from it, or from such a one.
 
-    ``UsageError`` when others were made from it, unless ``force``; ``RemovedError`` when another process was faster.
+    ``UsageError`` when others were made from it, or cannot tell whether they were, unless ``force``; the latter does
+    not matter of ``others``, which are removed along with it. ``RemovedError`` when another process was faster.
     """
     workspace = _workspace_of(run)
     with run.lock():
@@ -33,6 +34,12 @@ def remove(run: Run, force: bool = False) -> None:
                 raise BusyError(f"run {run.id} is in use by {maker}; stop that before removing it")
         if children and not force:
             raise UsageError(f"run {run.id} is a parent of {', '.join(children)}; remove those first, or add --force")
+        unread = [name for name in workspace.run_ids() if name not in made and name not in (run.id, *others)]
+        if unread and not force:
+            raise UsageError(
+                f"run {run.id} may be a parent of {', '.join(unread)}, whose run.json cannot be read (`metavqa verify` "
+                "says why); restore that, remove those too, or add --force"
+            )
         doomed = run.path.with_name(temporary_name())
         with explained(run.path):
             run.path.rename(doomed)  # one step: a kill during the deletion leaves no half run behind

@@ -166,11 +166,20 @@ class Run:
 
     def _record(self) -> dict[str, Any]:
         """What belongs to the run now; the log is on the disk before anything vouches for it."""
-        if self.events_path.is_file():
-            sync_file(self.events_path)
+        self._sync_log()
         log_bytes, log_sum = log.measure(self.events_path)
         model = read_layout(self.model_path).metadata.get(SEAL) if self.model_path.is_file() else None
         return {"run": self.id, "model": model, "events": {"bytes": log_bytes, "sha256": log_sum}}
+
+    def mark_log(self) -> dict[str, Any]:
+        """What a checkpoint says of the log (``log.mark``), which is on the disk by then."""
+        self._sync_log()
+        return log.mark(self.events_path)
+
+    def _sync_log(self) -> None:
+        if self.events_path.is_file():
+            with explained(self.events_path):
+                sync_file(self.events_path)
 
     def amend(self, values: dict[str, Any]) -> None:
         """Add ``values`` to the manifest. For whoever holds the run's lock. A run without seals is sealed by it."""

@@ -168,6 +168,14 @@ def test_rm_force_takes_a_parent_alone(metavqa: Terminal, zoo: Run, hvae: Run) -
     assert not zoo.path.exists() and hvae.path.exists()
 
 
+def test_rm_beside_a_run_that_cannot_be_read_wants_it_named_or_force(metavqa: Terminal, zoo: Run, hvae: Run) -> None:
+    (hvae.path / "run.json").write_text("{")
+    done = metavqa("runs", "rm", zoo.id)
+    assert done.code == 2 and f"may be a parent of {hvae.id}" in done.err and zoo.path.exists()
+    assert metavqa("runs", "rm", zoo.id, hvae.id).code == 0
+    assert not zoo.path.exists() and not hvae.path.exists()
+
+
 def test_rm_of_a_running_run_is_busy(metavqa: Terminal, hvae: Run) -> None:
     with hvae.lock():
         done = metavqa("runs", "rm", hvae.id, "--force")

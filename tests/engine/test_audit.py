@@ -58,7 +58,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     run.append(RunStarted(run.id, "zoo", 9))
     for step in range(4):
         run.append(StepLogged(step, {"loss": 1 / (step + 1)}))
-    save_tensors(run.state_path, {"model/a": torch.arange(7.0), "optimizer/0/step": torch.tensor(3)}, {"run": run.id})
+    tensors = {"model/a": torch.arange(7.0), "optimizer/0/step": torch.tensor(3)}
+    save_tensors(run.state_path, tensors, {"run": run.id, "log": run.mark_log()})
     run.append(CheckpointSaved(3))
     run.append(RunInterrupted(run.id, 3))
     save_classifier(MADE, workspace.root / "made.safetensors")
@@ -286,6 +287,22 @@ def test_every_line_that_is_cut_out_of_a_finished_log_is_noticed(world: Workspac
         run.events_path.write_bytes(b"".join(lines[:number] + lines[number + 1 :]))
         assert bad(run) == {"events.jsonl"}, f"line {number + 1}"
     run.events_path.write_bytes(kept)
+
+
+def test_lines_of_an_unfinished_log_that_are_older_than_its_checkpoint_cannot_be_cut(world: Workspace) -> None:
+    run = interrupted(world)
+    kept = run.events_path.read_bytes()
+    lines = kept.splitlines(keepends=True)
+    vouched = len(lines) - 2  # the checkpoint is written before the log says so
+    for number in range(len(lines)):
+        run.events_path.write_bytes(b"".join(lines[:number] + lines[number + 1 :]))
+        assert bad(run) == ({"events.jsonl"} if number < vouched else set()), f"without line {number + 1}"
+        run.events_path.write_bytes(b"".join(lines[:number]))
+        assert bad(run) == ({"events.jsonl"} if number < vouched else set()), f"cut before line {number + 1}"
+    run.events_path.unlink()
+    assert bad(run) == {"events.jsonl"}
+    run.events_path.write_bytes(kept)
+    assert not bad(run)
 
 
 def test_a_line_that_a_killed_process_tore_is_no_damage(world: Workspace) -> None:

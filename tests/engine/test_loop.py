@@ -25,6 +25,7 @@ from metavqa_cli.engine.generators import Decoder, HvaeTraining, TaskLatentTrain
 from metavqa_cli.engine.loop import Plan, StopRequest, batch_indices, stop_request, train
 from metavqa_cli.engine.models import load_model
 from metavqa_cli.engine.regression import RegressionTraining, Target
+from metavqa_cli.engine.run_audit import audit_run
 from metavqa_cli.engine.together import Alone
 from metavqa_cli.engine.trainable import Trainable
 from metavqa_cli.engine.world import World
@@ -219,6 +220,23 @@ def test_a_killed_job_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     resumed = list(train(run, again, PLAN, CPU))
     assert resumed[0] == RunStarted(run.id, "ldm", 10, resumed_at=7)
     assert_equal(again.module, whole.module)
+
+
+@pytest.mark.usefixtures("checkpoint_at_every_step")
+def test_a_checkpoint_vouches_for_the_log_so_far(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    with pytest.raises(JobError, match="stopped here"):
+        for event in train(run, Toy(), plan(checkpoint_seconds=1e-9), CPU):
+            run.append(event)
+            if event == CheckpointSaved(7):
+                raise JobError("stopped here")
+    assert not [finding for finding in audit_run(run) if finding.is_bad]
+    kept = run.events_path.read_bytes()
+    run.events_path.write_bytes(b"".join(kept.splitlines(keepends=True)[:4]))
+    assert [found.detail for found in audit_run(run) if found.is_bad] == [
+        "lines that it had when the checkpoint was written are not there, or not in their place"
+    ]
+    list(train(run, Toy(), PLAN, CPU))  # it can go on all the same
 
 
 def test_gradients_are_clipped_before_the_step(tmp_path: Path) -> None:

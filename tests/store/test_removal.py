@@ -119,6 +119,18 @@ def test_what_a_working_run_is_made_from_is_kept(line: list[Run], generation: in
         removal.remove(line[0])
 
 
+@pytest.mark.parametrize("text", ["", "{}", '{"schema_version": 99}'])
+def test_what_a_run_that_cannot_be_read_may_be_made_from_is_kept(line: list[Run], text: str) -> None:
+    hurt, other = line[1], line[0]
+    (hurt.path / "run.json").write_text(text)
+    with pytest.raises(UsageError, match=f"{other.id} may be a parent of {hurt.id}, whose run.json cannot be read"):
+        removal.remove(other)
+    assert other.path.exists()
+    removal.remove(other, others=[hurt.id, other.id])
+    removal.remove(hurt, force=True)
+    assert not other.path.exists() and not hurt.path.exists() and line[2].path.exists()
+
+
 def test_who_begins_a_run_waits_for_one_who_may_remove_its_parent(line: list[Run]) -> None:
     with line[2].lock():
         for ancestor in line[:2]:

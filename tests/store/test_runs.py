@@ -165,6 +165,30 @@ def test_unknown_and_malformed_lines_are_skipped(workspace: Workspace) -> None:
     assert run.events()[0] == [StepLogged(1, {})]
 
 
+def test_a_mark_tells_whether_a_log_still_has_what_it_had(workspace: Workspace) -> None:
+    run = make(workspace)
+    empty = store_log.mark(run.events_path)
+    assert empty["bytes"] == 0 and store_log.reaches(run.events_path, empty)
+    for step in range(1500):  # more than is looked at
+        run.append(StepLogged(step, {"loss": 1.0}))
+    told, path = store_log.mark(run.events_path), run.events_path
+    assert told["bytes"] == path.stat().st_size > store_log.TAIL_BYTES
+    run.append(StepLogged(1500, {"loss": 1.0}))
+    assert store_log.reaches(path, told) and store_log.reaches(path, empty)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[1:] + lines[-1:]))
+    assert not store_log.reaches(path, told), "a line was taken out far before what is looked at"
+    path.write_bytes(b"".join(lines[:-2]))
+    assert not store_log.reaches(path, told)
+    path.unlink()
+    assert not store_log.reaches(path, told) and store_log.reaches(path, empty)
+
+
+@pytest.mark.parametrize("told", [None, [], 7, {}, {"bytes": -1, "sha256": ""}, {"bytes": 0}, {"bytes": 1e9}])
+def test_what_is_no_mark_vouches_for_nothing(workspace: Workspace, told: object) -> None:
+    assert not store_log.reaches(make(workspace).events_path, told)
+
+
 def test_a_log_that_became_shorter_is_read_from_its_beginning(workspace: Workspace) -> None:
     run = make(workspace)
     run.append(StepLogged(1, {}))
