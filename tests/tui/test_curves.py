@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -409,6 +410,24 @@ def test_columns_by_width(workspace: Workspace, run: Run) -> None:
 def beside_the_first(room: CurvesRoom) -> int:
     """How many charts are in the first row."""
     return sum(view.region.y == room.grid.charts[0].region.y for view in room.grid.charts)
+
+
+def test_a_room_that_heard_of_runs_before_it_could_ask_for_curves_has_not_settled(
+    workspace: Workspace, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, mount = list[bool](), CurvesRoom.on_mount
+
+    def late(room: CurvesRoom) -> None:
+        room.take(replace(room.dashboard.snapshot, read_at=1.0))  # as a slow machine may have it
+        seen.append(room.settled)
+        mount(room)
+
+    monkeypatch.setattr(CurvesRoom, "on_mount", late)
+
+    async def script(pilot: Pilot[Any], room: CurvesRoom) -> None:
+        assert seen == [False] and "loss" in frame(cast(Dashboard, pilot.app)).text
+
+    drive(dashboard(workspace, run), script)
 
 
 def test_a_terminal_made_tiny_and_large_again(workspace: Workspace, run: Run) -> None:

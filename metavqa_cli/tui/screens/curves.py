@@ -96,6 +96,8 @@ class CurvesRoom(Room):
     @property
     def settled(self) -> bool:
         """Whether the curves are drawn as wished, of all that the logs hold."""
+        if self._reader is None:  # a snapshot may come before there is one; it has not been asked for anything yet
+            return False
         drawn = self.picture.number == self.wish.number and not self.picture.behind
         return super().settled and drawn and not self._placing
 
