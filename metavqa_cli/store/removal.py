@@ -34,7 +34,7 @@ def remove(run: Run, force: bool = False, others: Collection[str] = ()) -> None:
                 raise BusyError(f"run {run.id} is in use by {maker}; stop that before removing it")
         if children and not force:
             raise UsageError(f"run {run.id} is a parent of {', '.join(children)}; remove those first, or add --force")
-        unread = [name for name in workspace.run_ids() if name not in made and name not in (run.id, *others)]
+        unread = _damaged(workspace, known={*made, run.id, *others})
         if unread and not force:
             raise UsageError(
                 f"run {run.id} may be a parent of {', '.join(unread)}, whose run.json cannot be read (`metavqa verify` "
@@ -69,6 +69,12 @@ def check_parents(run: Run) -> None:
 def sweep(workspace: Workspace, age: float = ABANDONED_SECONDS) -> None:
     """Delete the folders of runs in the making, or in deletion, whose process was killed more than ``age`` s ago."""
     atomic.sweep(workspace.runs_dir, age)
+
+
+def _damaged(workspace: Workspace, known: Collection[str]) -> list[str]:
+    """The runs besides ``known`` that are there and cannot be read; not those made or removed since ``known``."""
+    others = (Run(workspace.runs_dir / name) for name in workspace.run_ids() if name not in known)
+    return [run.id for run in others if not run.is_intact() and run.path.is_dir()]
 
 
 def _lost(run: Run, parent: str) -> RemovedError:

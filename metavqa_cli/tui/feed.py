@@ -93,9 +93,11 @@ class RunsFeed:
         except OSError as error:
             reason = error.strerror or error
             raise JobError(f"cannot list {self.workspace.runs_dir}: {reason}; choose another --workspace") from None
-        views = {name: self._view(name, now) for name in ids}
+        # One that was removed since, and maybe made anew, is read again: only what is there can be damaged.
+        views = {name: self._view(name, now) or self._view(name, now) for name in ids}
         self._known = {name: watched for name, watched in self._known.items() if views.get(name)}
-        self.damaged = tuple(name for name, view in views.items() if view is None)
+        unread = [name for name, view in views.items() if view is None]
+        self.damaged = tuple(name for name in unread if (self.workspace.runs_dir / name / "run.json").exists())
         self.behind = any(watched.tail.behind for watched in self._known.values())
         return tuple(sorted((view for view in views.values() if view), key=lambda view: (view.created, view.id)))
 

@@ -1,7 +1,8 @@
 """Many processes at once on one workspace, some of them killed: ``python -m tests.concurrency.stress FOLDER``.
 
-``FOLDER/workspace`` is worked on. The process has one thread, imports everything once and forks for every deed, so that
-twenty at a time fit into two cores. Types are not checked: what is tested is what a person runs. Prints JSON.
+``FOLDER/workspace`` is worked on, a copy of the miniature unless it is there. The process has one thread, imports
+everything once and forks for every deed, so that twenty at a time fit into two cores. Types are not checked: what is
+tested is what a person runs. Prints JSON.
 """
 
 import argparse
@@ -184,6 +185,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
     prepare()
+    if not (wanted.root / "workspace").exists():
+        from tests import miniature
+
+        miniature.copy(wanted.root / "workspace")
     stress = Stress(wanted.root, wanted.seed)
     stress.work(wanted.processes, wanted.seconds)
     print(json.dumps(stress.report()))

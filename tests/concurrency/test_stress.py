@@ -15,7 +15,6 @@ ROOT = Path(miniature.__file__).parents[1]
 
 
 def stressed(root: Path, processes: int, seconds: float, seed: int) -> dict[str, Any]:
-    miniature.copy(root / "workspace")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("METAVQA_")}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.concurrency.stress", str(root), "--processes", str(processes),

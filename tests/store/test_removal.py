@@ -131,6 +131,17 @@ def test_what_a_run_that_cannot_be_read_may_be_made_from_is_kept(line: list[Run]
     assert not other.path.exists() and not hurt.path.exists() and line[2].path.exists()
 
 
+def test_a_run_that_was_made_or_removed_since_the_look_is_no_damaged_one(
+    line: list[Run], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spare = make(workspace, "regression")
+    for then in (lambda: make(workspace, "eval"), lambda: removal.remove(spare)):
+        with monkeypatch.context() as patched:
+            after(patched, removal, "manifests", then)
+            removal.remove(line.pop())
+    assert len(workspace.run_ids()) == 2
+
+
 def test_who_begins_a_run_waits_for_one_who_may_remove_its_parent(line: list[Run]) -> None:
     with line[2].lock():
         for ancestor in line[:2]:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metavqa_cli.schema.errors import MissingError
 from metavqa_cli.schema.events import (
     Event,
     Narrated,
@@ -99,6 +100,32 @@ def test_the_tail_reads_what_the_store_appends(workspace: Workspace) -> None:
     assert tail.poll() == [step(1)]
     run.append(Narrated("two"))
     assert tail.poll() == [Narrated("two")]
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_run_removed_since_the_folder_was_listed_is_not_damaged(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, anew: bool
+) -> None:
+    """Maybe another one has its name by now."""
+    kept, gone, hurt = make(workspace, "zoo"), make(workspace), make(workspace, "hvae")
+    (hurt.path / "run.json").write_text("{")
+    read, looks = Run.manifest, list[Run]()
+
+    def late(run: Run) -> dict[str, Any]:
+        looks.append(run)
+        if run == gone and looks.count(gone) == 1:
+            with monkeypatch.context() as undisturbed:
+                undisturbed.setattr(Run, "manifest", read)
+                removal.remove(run, force=True)
+                if anew:
+                    make(workspace)
+            raise MissingError("it was removed just before")
+        return read(run)
+
+    feed = RunsFeed(workspace)
+    monkeypatch.setattr(Run, "manifest", late)
+    views = feed.read(NOW)
+    assert [view.id for view in views] == [kept.id, *([gone.id] if anew else [])] and feed.damaged == (hurt.id,)
 
 
 @pytest.mark.parametrize(
