@@ -12,7 +12,7 @@ from metavqa_cli.store.container import SEAL
 from metavqa_cli.store.log_check import LogState, examine
 from metavqa_cli.store.runs import Run
 from metavqa_cli.store.sealed import NewerError, is_sealed
-from metavqa_cli.store.tensors import check_tensors, header_of, read_header, read_layout
+from metavqa_cli.store.tensors import check_tensors, header_of, read_layout
 
 Problem = Literal["damaged", "missing", "newer", "incomplete", "unsealed", "leftover", "torn"]
 HARMLESS: frozenset[Problem] = frozenset({"unsealed", "leftover", "torn"})
@@ -89,12 +89,13 @@ def _finding(run: Run, name: str, problem: Problem, detail: str, remedy: str) ->
     return Finding(f"runs/{run.id}/{name}".rstrip("/"), problem, detail, remedy, path=run.path / name)
 
 
-def _own_tensors(run: Run, path: Path) -> str | None:
-    """The seal of a sound tensor file of this run. Errors as ``check_tensors``."""
+def _own_tensors(run: Run, path: Path) -> tuple[str | None, dict[str, Any]]:
+    """The seal and the header of a sound tensor file of this run. Errors as ``check_tensors``."""
     check_tensors(path, remedy="make it again")
     layout = read_layout(path)
-    run.own(path, header_of(path, layout), "make it again")
-    return layout.metadata.get(SEAL)
+    header = header_of(path, layout)
+    run.own(path, header, "make it again")
+    return layout.metadata.get(SEAL), header
 
 
 def _record_differs(run: Run, whole: dict[str, Any], again: str) -> Iterator[Finding]:
@@ -106,7 +107,7 @@ def _record_differs(run: Run, whole: dict[str, Any], again: str) -> Iterator[Fin
     there = run.model_path.exists()
     if record["model"] is not None and not there:
         yield _finding(run, name, "missing", "the run finished with it, and it is gone", again)
-    elif there and name in whole and whole[name] != record["model"]:
+    elif there and name in whole and whole[name][0] != record["model"]:
         yield _finding(run, name, "damaged", "it is not the one that the run finished with", again)
 
 
@@ -129,20 +130,17 @@ def _log_differs(run: Run, whole: dict[str, Any], sealed: bool, again: str) -> I
         yield _finding(run, name, "damaged", f"{found.unsealed:,} of its lines have no checksum", again)
     if found.run not in (None, run.id):
         yield _finding(run, name, "damaged", f"it is the log of the run {found.run!r}", again)
-    elif _is_cut(run):
+    elif _is_cut(run, whole):
         detail = "lines that it had when the checkpoint was written are not there, or not in their place"
         yield _finding(run, name, "damaged", detail, "restore it, or leave it so: the run goes on without them")
     if result is None and not run.is_held():
         yield from _ending_differs(run, found, again)
 
 
-def _is_cut(run: Run) -> bool:
-    """Whether the log is not the one that the checkpoint vouches for, as those of earlier versions do not."""
-    try:
-        told = read_header(run.state_path).get("log")
-    except (MetaVQAError, OSError):  # none, or a damaged one, which is said elsewhere
-        return False
-    return told is not None and not log.reaches(run.events_path, told)
+def _is_cut(run: Run, whole: dict[str, Any]) -> bool:
+    """Whether the log is not the one that a sound checkpoint vouches for, as those of earlier versions do not."""
+    _, header = whole.get("state.safetensors", (None, {}))
+    return "log" in header and not log.reaches(run.events_path, header["log"])
 
 
 def _end_differs(run: Run, end: LogState) -> Iterator[Finding]:
