@@ -72,8 +72,12 @@ def sweep(workspace: Workspace, age: float = ABANDONED_SECONDS) -> None:
 
 
 def _damaged(workspace: Workspace, known: Collection[str]) -> list[str]:
-    """The runs besides ``known`` that are there and cannot be read; not those made or removed since ``known``."""
-    others = (Run(workspace.runs_dir / name) for name in workspace.run_ids() if name not in known)
+    """The runs besides ``known`` that are there and cannot be read; not those made or removed since ``known``.
+
+    One that lost its run.json has its configuration still.
+    """
+    folders = sorted(path for path in workspace.runs_dir.iterdir() if path.name[0] != "." and path.name not in known)
+    others = [Run(path) for path in folders if any((path / own).exists() for own in ("run.json", "config.toml"))]
     return [run.id for run in others if not run.is_intact() and run.path.is_dir()]
 
 

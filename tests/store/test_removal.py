@@ -119,10 +119,15 @@ def test_what_a_working_run_is_made_from_is_kept(line: list[Run], generation: in
         removal.remove(line[0])
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"schema_version": 99}'])
-def test_what_a_run_that_cannot_be_read_may_be_made_from_is_kept(line: list[Run], text: str) -> None:
-    hurt, other = line[1], line[0]
-    (hurt.path / "run.json").write_text(text)
+@pytest.mark.parametrize("text", ["", "{}", '{"schema_version": 99}', None, "a pipe"])
+def test_what_a_run_that_cannot_be_read_may_be_made_from_is_kept(line: list[Run], text: str | None) -> None:
+    hurt, other, manifest = line[1], line[0], line[1].path / "run.json"
+    manifest.unlink()
+    if text == "a pipe":
+        os.mkfifo(manifest)
+    elif text is not None:
+        manifest.write_text(text)
+    (hurt.path.parent / "notes").mkdir()  # no run
     with pytest.raises(UsageError, match=f"{other.id} may be a parent of {hurt.id}, whose run.json cannot be read"):
         removal.remove(other)
     assert other.path.exists()
